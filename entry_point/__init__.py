@@ -1,0 +1,1 @@
+"""The entry-point: listens beside the user, opens streams on channels."""
