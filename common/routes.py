@@ -23,12 +23,12 @@ from common.addresses import parse_ip
 from common.errors import RouteError
 from common.route_grammar import Route, parse_route
 
-__all__ = ["PortRoutes", "Route", "RouteTable", "parse_route", "REMEMBERED_SOURCES"]
+__all__ = ["Listener", "Route", "RouteTable", "parse_route", "REMEMBERED_SOURCES"]
 
 REMEMBERED_SOURCES = 4096  # addresses; about 1 MiB, and more than keep coming back at one entry
 
 
-class PortRoutes:
+class Listener:
     """One port to bind and the routes on it.
 
     Args:
@@ -97,7 +97,7 @@ class RouteTable:
             key = (route.protocol, route.listen_port) if route.listen_port else position
             grouped.setdefault(key, []).append(route)
         self.listeners = tuple(
-            PortRoutes(index, tuple(group)) for index, group in enumerate(grouped.values())
+            Listener(index, tuple(group)) for index, group in enumerate(grouped.values())
         )
         self._by_port = {(each.protocol, each.port): each for each in self.listeners if each.port}
 
@@ -119,7 +119,7 @@ class RouteTable:
         """Return the route that admits ``source_ip`` on ``listen_port``, or ``None``.
 
         Args:
-            listen_port: as in the routes, not 0: use :meth:`PortRoutes.match` for those.
+            listen_port: as in the routes, not 0: use :meth:`Listener.match` for those.
             source_ip: as a socket gives it.
             protocol: the listener's.
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from common.addresses import HostPort, IPNetwork, parse_ip
 from common.errors import AddressError
 from common.guarded_addresses import carried_addresses, guarded_kind
-from common.routes import PortRoutes, Route, RouteTable
+from common.routes import Listener, Route, RouteTable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -107,7 +107,7 @@ def _written(route: Route) -> tuple[str, int]:
     return route.text or str(route), 0 if route.listen_port else id(route)
 
 
-def _row(run: list[Route], siblings: dict[int, PortRoutes], bind: str | None) -> ExplainRow:
+def _row(run: list[Route], siblings: dict[int, Listener], bind: str | None) -> ExplainRow:
     first, last = run[0], run[-1]
     listeners = [siblings[id(route)] for route in run]
     warnings = [
@@ -172,7 +172,7 @@ def _privileged(run: list[Route]) -> list[str]:
     ]
 
 
-def _shadowed(run: list[Route], listeners: list[PortRoutes]) -> list[str]:
+def _shadowed(run: list[Route], listeners: list[Listener]) -> list[str]:
     """Say which more specific routes take connections away, or all of them."""
     warnings: dict[str, None] = {}
     for route, listener in zip(run, listeners, strict=True):
