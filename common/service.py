@@ -21,9 +21,15 @@ from typing import Any
 import anyio
 import anyio.abc
 
-from common.errors import SettingError, UsageError
+from common.errors import UsageError
 from common.logs import STDOUT, configure, event, flush_summaries, print_error, write_all
 from common.printable import printable
+from common.process import (
+    fill_standard_descriptors,
+    on_signal,
+    raise_descriptor_limit,
+    use_uvloop,
+)
 from common.sd_notify import Notifier
 from common.settings import CommonSettings
 
@@ -73,7 +79,7 @@ class Service:
     def on_reload(self, callback: Reload) -> None:
         """Call ``callback`` (and await what it returns) at each SIGHUP, in the order registered.
 
-        A :class:`UsageError` from it is logged and the program goes on as it was.
+        An error from it is logged and the program goes on as it was.
         """
         self._reloads.append(callback)
 
@@ -81,10 +87,10 @@ class Service:
         """Run ``main`` among the helpers below until it returns, fails or is ended by signals."""
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(_log_loop_error)
-        _on_signal(loop, signal.SIGTERM, self._stop)
-        _on_signal(loop, signal.SIGINT, self._stop)
+        on_signal(loop, signal.SIGTERM, self._stop)
+        on_signal(loop, signal.SIGINT, self._stop)
         if hasattr(signal, "SIGHUP"):
-            _on_signal(loop, signal.SIGHUP, lambda: self._reload_wanted.set())
+            on_signal(loop, signal.SIGHUP, lambda: self._reload_wanted.set())
         async with anyio.create_task_group() as helpers:
             helpers.start_soon(self._summarise)
             helpers.start_soon(self._reload)
@@ -141,6 +147,8 @@ class Service:
                         await pending
             except UsageError as error:
                 event(_log, logging.ERROR, "not reloaded; all stays as it was", reason=error)
+            except Exception as error:  # noqa: BLE001 - a reload must not end what already works
+                event(_log, logging.ERROR, "not reloaded: internal error", exception=error)
             else:
                 event(_log, logging.INFO, "reloaded")
             self._notifier.ready()
@@ -168,30 +176,32 @@ def run_program(program: str, settings: CommonSettings, main: Main) -> int:
         0 when ``main`` returned or a signal ended it; 2 when it raised a :class:`UsageError`,
         which is one line on stderr; 1 after any other exception, logged with its traceback.
     """
-    _fill_standard_descriptors()
+    fill_standard_descriptors()
     configure(settings.log_level, settings.log_format, program)
     if hasattr(signal, "SIGPIPE"):
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-    _raise_descriptor_limit()
+    raise_descriptor_limit()
     notifier = Notifier()
-    ended_at_once = False
+    stopping = ended_at_once = False
 
     async def run() -> None:
-        nonlocal ended_at_once
+        nonlocal stopping, ended_at_once
         service = Service(program, settings.grace, notifier)
         try:
             await service.run(main)
         finally:
-            ended_at_once = service.ended_at_once
+            stopping, ended_at_once = service.stopping.is_set(), service.ended_at_once
 
     status = 0
     try:
-        use_uvloop = _use_uvloop(settings.event_loop)
-        anyio.run(run, backend="asyncio", backend_options={"use_uvloop": use_uvloop})
+        options = {"use_uvloop": use_uvloop(settings.event_loop)}
+        anyio.run(run, backend="asyncio", backend_options=options)
     except BaseException as error:  # noqa: BLE001 - the outermost place: everything ends here
         status = 0 if ended_at_once else _report(program, error)
-    finally:
-        notifier.close()
+    if stopping:  # the loop's handlers are gone; an impatient second Ctrl-C changes nothing now
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    notifier.close()
     flush_summaries(math.inf)
     return status
 
@@ -210,30 +220,6 @@ def _report(program: str, error: BaseException) -> int:
     return 1
 
 
-def _use_uvloop(choice: str) -> bool:
-    if choice == "asyncio":
-        return False
-    try:
-        import uvloop  # noqa: F401 - anyio uses it when told to; here we learn whether it can
-    except ImportError:
-        if choice == "uvloop":
-            raise SettingError(
-                "--event-loop: uvloop is not installed; install it with pip install uvloop,"
-                " or write --event-loop auto"
-            ) from None
-        return False
-    return True
-
-
-def _on_signal(
-    loop: asyncio.AbstractEventLoop, number: signal.Signals, callback: Callable[[], None]
-) -> None:
-    try:
-        loop.add_signal_handler(number, callback)
-    except NotImplementedError:  # Windows
-        signal.signal(number, lambda *_: loop.call_soon_threadsafe(callback))
-
-
 def _log_loop_error(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """A callback failed. That is our mistake, but not a reason to drop everybody's streams."""
     error = context.get("exception")
@@ -245,29 +231,3 @@ def _log_loop_error(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -
         exception=error,
         what=context.get("message"),
     )
-
-
-def _raise_descriptor_limit() -> None:
-    try:
-        import resource
-    except ImportError:  # Windows
-        return
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    except (OSError, ValueError) as error:
-        event(_log, logging.DEBUG, "descriptor limit stays", limit=soft, reason=error)
-    else:
-        event(_log, logging.DEBUG, "descriptor limit raised", before=soft, now=hard)
-
-
-def _fill_standard_descriptors() -> None:
-    """Open the null device where stdin, stdout or stderr is closed.
-
-    Otherwise the first connection would become descriptor 2 and receive the log.
-    """
-    for fd in (0, 1, 2):
-        try:
-            os.fstat(fd)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one

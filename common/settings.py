@@ -154,6 +154,16 @@ class ClientSettings(CommonSettings, kw_only=True, frozen=True):
             help="The most connections to open on each relay, however great the demand.",
         ),
     ] = 4096
+    pool_linger: Annotated[
+        float,
+        Option(
+            panel=TUNING,
+            metavar="SECONDS",
+            low=1,
+            high=DAY_S,
+            help="How long connections that a burst has added are kept after it.",
+        ),
+    ] = 30.0
 
     def __post_init__(self) -> None:
         super().__post_init__()

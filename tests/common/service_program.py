@@ -58,6 +58,8 @@ async def _reload(mode: str) -> None:
     write_all(STDOUT, "reloading\n")
     if mode == "bad-reload":
         raise UsageError("keys.txt:7: not a key")
+    if mode == "crash-reload":
+        raise RuntimeError("unexpected")
 
 
 if __name__ == "__main__":

@@ -13,9 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from common import service as service_module
-from common.errors import SettingError
-
 ARGV = [sys.executable, "-m", "tests.common.service_program"]
 
 
@@ -156,12 +153,18 @@ def test_sighup_reloads() -> None:
         assert program.end()[0] == 0
 
 
-def test_a_reload_that_fails_changes_nothing() -> None:
-    with tiny("bad-reload") as program:
+@pytest.mark.parametrize(
+    ("mode", "reason"),
+    [
+        ("bad-reload", 'all stays as it was reason="keys.txt:7: not a key"'),
+        ("crash-reload", "not reloaded: internal error"),
+    ],
+)
+def test_a_reload_that_fails_changes_nothing(mode: str, reason: str) -> None:
+    with tiny(mode) as program:
         program.out()
         program.kill(signal.SIGHUP)
-        line = program.until("not reloaded")
-        assert line.endswith('all stays as it was reason="keys.txt:7: not a key"')
+        assert program.until("not reloaded").endswith(reason)
         program.kill(signal.SIGTERM)
         assert program.end()[0] == 0
 
@@ -213,18 +216,6 @@ def test_the_watchdog_is_fed(tmp_path: Path) -> None:
             seen = [manager.recv(4096) for _ in range(6)]
             assert seen.count(b"WATCHDOG=1") >= 3
             program.kill(signal.SIGTERM)
-
-
-def test_a_missing_uvloop_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "uvloop", None)
-    assert not service_module._use_uvloop("auto")
-    assert not service_module._use_uvloop("asyncio")
-    with pytest.raises(SettingError) as caught:
-        service_module._use_uvloop("uvloop")
-    assert str(caught.value) == (
-        "--event-loop: uvloop is not installed; install it with pip install uvloop,"
-        " or write --event-loop auto"
-    )
 
 
 @pytest.mark.parametrize("level", ["debug", "error"])
