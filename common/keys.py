@@ -45,7 +45,7 @@ _PRINTED: Final = re.compile(rb"[\t\n\r\x20-\x7e]*")  # 32 bytes of it are text,
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 
 _PRIME: Final = 2**255 - 19
-_ORDER_8: Final = 0x7A03AC9277FDC74EC6CC392CFA53202A0F67100D760B3CBA4FD83D3D706A17C7
+_ORDER_8: Final = 0x7A03AC9277FDC74EC6CC392CFA53202A0F67100D760B3CBA4FD84D3D706A17C7
 _WEAK_Y: Final = frozenset({0, 1, _PRIME - 1, _ORDER_8, _PRIME - _ORDER_8})
 """The y of all eight points whose order divides 8: of 4, 1, 2 and (twice) 8."""
 
@@ -169,11 +169,12 @@ def parse_identity(data: bytes, path: str = "FILE") -> Identity:
             "the private key is protected by a passphrase, which a program that starts by itself "
             f"cannot type; take it off with: openssl pkey -in {path} -out NEW"
         )
-    if len(data) == _RAW_IDENTITY_BYTES:
+    raw = not _PRINTED.fullmatch(data)
+    if raw and len(data) == _RAW_IDENTITY_BYTES:
         return _matched(data[:KEY_BYTES], data[KEY_BYTES:], "")
     if text.startswith(b"PuTTY-User-Key-File"):
         raise KeyFileError(f"a PuTTY key; convert it with: puttygen {path} -O private-openssh-new")
-    if text.startswith(b"ssh-") or len(data) == KEY_BYTES:
+    if text.startswith(b"ssh-") or (raw and len(data) == KEY_BYTES):
         raise KeyFileError("this is a public key; name the private key's file (without .pub)")
     raise KeyFileError(
         "not an ed25519 private key in a format known here (OpenSSH, PKCS #8, or the original "

@@ -1,0 +1,310 @@
+"""A channel: the inner TLS session of a pair, its frames, and its liveness.
+
+This is the hot path, so it is callbacks on the loop and one system call per record:
+
+* One shared buffer is read into, whole records at a time; DATA goes to the handler as a slice of
+  it. Only what the handler cannot take is copied, and then nothing more is read: TCP's own
+  back-pressure is the flow control.
+* A write goes to the socket at once. What the kernel does not take is kept, and the writer is told
+  to wait for :meth:`Handler.on_drained`; control frames queue up behind it, in order.
+
+Invariants:
+
+* Every read leaves room for a whole record (16 KiB), so OpenSSL never holds decrypted bytes back
+  and a level-triggered loop is enough.
+* While ``paused`` nothing is read; what was read already waits in ``_stash`` (at most one buffer).
+* The ``handler`` is told exactly once that the channel is lost, and nothing after that.
+
+Liveness: whoever has heard nothing for a heartbeat sends PING; three heartbeats of silence end the
+channel. A side that does not read, because its own consumer stalls, cannot judge by silence: it
+keeps sending PINGs, by which the other side knows, and asks the kernel about its own leg.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections import deque
+from typing import Final, Protocol
+
+from common import frames
+from common.errors import ProtocolError
+from common.sockets import close_with_reset, is_dead
+from common.tls import unwrap
+
+RECORD_SIZE: Final = 16 * 1024
+"""Plaintext bytes of the largest TLS record (RFC 8446, section 5.1)."""
+READ_SIZE: Final = 256 * 1024
+SILENT_HEARTBEATS: Final = 3
+"""Heartbeats after which a silent channel is dead; a PING asks after the first full one."""
+
+_PING: Final = frames.encode(frames.PING)
+_PONG: Final = frames.encode(frames.PONG)
+
+# One loop per process and never two reads at once: all channels share one buffer.
+_buffer: Final = memoryview(bytearray(READ_SIZE))
+
+
+class Handler(Protocol):
+    """Who a channel serves at the moment: a stream, or a pool while it is idle."""
+
+    def on_data(self, data: memoryview) -> int:
+        """Take bytes of the stream; return how many. Fewer than all pauses the channel."""
+
+    def on_frame(self, kind: int, payload: bytes) -> None:
+        """Handle a frame other than DATA and PING.
+
+        Raises:
+            ProtocolError: the frame is not allowed now; the channel is closed.
+        """
+
+    def on_drained(self) -> None:
+        """Go on writing: all that was written has reached the kernel."""
+
+    def on_lost(self, reason: str) -> None:
+        """Let go of the channel: it has ended and is closed."""
+
+    def on_tick(self) -> None:
+        """Look after what the handler owns, once every heartbeat."""
+
+
+class Channel:
+    """One inner session on its socket; closed by :meth:`close`, :meth:`abort` or its loss.
+
+    Args:
+        tls: the session, handshake done; the channel owns it.
+        handler: may be replaced between two frames.
+        heartbeat_s: seconds between two calls of :meth:`tick`, which the owner makes.
+    """
+
+    __slots__ = (
+        "_fd",
+        "_heard",
+        "_heartbeat_s",
+        "_loop",
+        "_out",
+        "_pong_owed",
+        "_read",
+        "_reader",
+        "_silent",
+        "_stash",
+        "_tls",
+        "_write",
+        "closed",
+        "handler",
+        "heard_at",
+        "paused",
+        "retired",
+    )
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        tls: ssl.SSLSocket,
+        handler: Handler,
+        heartbeat_s: float,
+    ) -> None:
+        self.handler = handler
+        self.closed = False
+        self.paused = False
+        self.retired = False
+        """Whether the acceptor has asked for no further stream."""
+        self.heard_at = loop.time()
+        self._loop = loop
+        self._tls = tls
+        self._fd = tls.fileno()
+        self._read = tls.read
+        self._write = tls.write
+        self._heartbeat_s = heartbeat_s
+        self._heard = True
+        self._silent = 0
+        self._reader = frames.FrameReader()
+        self._stash = b""
+        self._out: deque[bytes] = deque()
+        self._pong_owed = False
+        loop.add_reader(self._fd, self._on_readable)
+
+    @property
+    def drained(self) -> bool:
+        """Whether all that was written has reached the kernel."""
+        return not self._out
+
+    def write(self, data: bytes | memoryview) -> bool:
+        """Send whole frames; return whether the kernel has taken them all.
+
+        False means: the channel keeps a copy of the rest, or is lost. DATA must then wait for
+        ``on_drained``; other frames may still be written.
+        """
+        if self._out or self.closed:
+            self._out.append(bytes(data))
+            return False
+        try:
+            sent = self._write(data)
+            while sent < len(data):
+                data = memoryview(data)[sent:]
+                sent = self._write(data)
+        except ssl.SSLWantWriteError:
+            self._out.append(bytes(data))
+            self._loop.add_writer(self._fd, self._on_writable)
+            return False
+        except OSError as error:
+            self._lost(f"writing failed: {error.strerror or error}")
+            return False
+        return True
+
+    def pause(self) -> None:
+        """Stop reading; the peer is slowed by TCP."""
+        if not self.paused:
+            self.paused = True
+            self._loop.remove_reader(self._fd)
+
+    def resume(self) -> None:
+        """Read on, beginning with what was read before the pause."""
+        if not self.paused or self.closed:
+            return
+        self.paused = False
+        if self._stash:
+            stash, self._stash = memoryview(self._stash), b""
+            self._deliver(stash)
+        if not self.paused and not self.closed:
+            self._loop.add_reader(self._fd, self._on_readable)
+
+    def ping(self) -> None:
+        """Ask for a sign of life; ``on_frame(PONG)`` follows if there is one."""
+        self.write(_PING)
+
+    def tick(self) -> None:
+        """Judge the channel's liveness; call once every heartbeat."""
+        if self.closed:
+            return
+        if self.paused:
+            self._silent = 0
+            if is_dead(self._tls, SILENT_HEARTBEATS * self._heartbeat_s):
+                self._lost("the connection to the relay is dead")
+                return
+        elif self._heard:
+            self._silent = 0
+        else:
+            self._silent += 1
+            # The first heartbeat is the one it was last heard in, so this one is the third.
+            if self._silent >= SILENT_HEARTBEATS - 1:
+                self._lost(f"silent for {self._loop.time() - self.heard_at:.1f} s")
+                return
+        if (self.paused or not self._heard) and not self._out:
+            self.ping()
+        self._heard = False
+        if not self.closed:
+            self.handler.on_tick()
+
+    def lose(self, reason: str) -> None:
+        """End the channel with a RST and tell the handler, as if the network had failed."""
+        self._lost(reason)
+
+    def close(self) -> None:
+        """End the channel after what the kernel already has; the handler is not called again."""
+        if not self.closed:
+            self._forget()
+            self._tls.close()
+
+    def abort(self) -> None:
+        """End the channel with a RST; the handler is not called again."""
+        if not self.closed:
+            self._forget()
+            close_with_reset(unwrap(self._tls))
+
+    def _forget(self) -> None:
+        self.closed = True
+        self._loop.remove_reader(self._fd)
+        self._loop.remove_writer(self._fd)
+        self._stash = b""
+
+    def _lost(self, reason: str) -> None:
+        if not self.closed:
+            self.abort()
+            self.handler.on_lost(reason)
+
+    def _on_readable(self) -> None:
+        read = self._read
+        count = 0
+        ended = ""
+        try:
+            while count <= READ_SIZE - RECORD_SIZE:
+                taken: int = read(READ_SIZE - count, _buffer[count:])  # type: ignore[assignment]
+                if not taken:
+                    ended = "the other side ended the connection"
+                    break
+                count += taken
+                if taken < RECORD_SIZE:  # most likely the last one; if not, the loop calls again
+                    break
+        except ssl.SSLWantReadError:
+            pass
+        except OSError as error:
+            ended = f"reading failed: {_words(error)}"
+        if count:
+            self._heard = True
+            self.heard_at = self._loop.time()
+            self._deliver(_buffer[:count])
+        if ended:
+            self._lost(ended)
+
+    def _deliver(self, view: memoryview) -> None:
+        """Hand the frames in ``view`` to the handler; keep what it cannot take yet."""
+        reader = self._reader
+        position, end = 0, len(view)
+        try:
+            while position < end:
+                kind, payload, position = reader.next(view, position)
+                if kind == frames.DATA:
+                    taken = self.handler.on_data(payload)  # type: ignore[arg-type]
+                    rest = len(payload) - taken
+                    if rest and not self.closed:
+                        reader.put_back(rest)
+                        position -= rest
+                        self.pause()
+                elif kind == frames.PING:
+                    self._answer()
+                elif kind:
+                    if kind == frames.GOAWAY:
+                        self.retired = True
+                    self.handler.on_frame(kind, payload)  # type: ignore[arg-type]
+                if self.closed:
+                    return
+                if self.paused:
+                    self._stash = bytes(view[position:])
+                    return
+        except ProtocolError as error:
+            self._lost(f"protocol error: {error}")
+
+    def _answer(self) -> None:
+        # A peer that pings without reading our answers gets one answer, not a queue of them.
+        if self._out:
+            self._pong_owed = True
+        else:
+            self.write(_PONG)
+
+    def _on_writable(self) -> None:
+        out = self._out
+        try:
+            while out:
+                sent = self._write(out[0])
+                if sent == len(out[0]):
+                    out.popleft()
+                else:
+                    out[0] = out[0][sent:]
+        except ssl.SSLWantWriteError:
+            return
+        except OSError as error:
+            self._lost(f"writing failed: {_words(error)}")
+            return
+        self._loop.remove_writer(self._fd)
+        if self._pong_owed:
+            self._pong_owed = False
+            if not self.write(_PONG):
+                return
+        self.handler.on_drained()
+
+
+def _words(error: OSError) -> str:
+    if isinstance(error, ssl.SSLError):
+        return (error.reason or str(error)).replace("_", " ").lower()
+    return error.strerror or str(error)

@@ -1,0 +1,200 @@
+"""A client's link to the relay, from the dial to the hand-over.
+
+One link is one coroutine chain::
+
+    link = await login(...)      # TCP, outer TLS, HELLO, WELCOME
+    paired = await link.wait()   # PING and PONG until the relay finds a partner
+    sock = await link.hand_over()  # READY; the raw socket, ready for the inner session
+
+Whoever holds a :class:`Link` closes it, unless :meth:`Link.hand_over` returned its socket.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import anyio
+
+from common import __version__
+from common.addresses import HostPort
+from common.errors import DeniedError, HandshakeError, LinkLost, ProtocolError
+from common.keys import PublicKey
+from common.link_states import LinkState, State
+from common.message_io import MessageStream
+from common.relay_address import connect
+from common.tls import handshake, wrap
+from common.wire import (
+    ALPN,
+    VERSION,
+    Denied,
+    GoAway,
+    Hello,
+    Message,
+    Paired,
+    Ping,
+    Pong,
+    Ready,
+    Role,
+    Welcome,
+    trust_messages,
+)
+
+LOGIN_DEADLINE_S = 10.0
+"""Seconds for TCP, TLS and the relay's verdict together."""
+SILENT_HEARTBEATS = 3
+"""Heartbeats without a sign of life after which a link is dead."""
+
+
+@dataclass(frozen=True)
+class Client:
+    """Who this program is to its relays, and whom it accepts as a partner.
+
+    Args:
+        key: the public half of the identity that ``context`` shows.
+        instance: 16 random bytes, the same on all links of the process.
+        partners: raw keys (32 bytes each) of acceptable partners, asked anew for each link.
+    """
+
+    role: Role
+    group: str
+    key: PublicKey
+    instance: bytes
+    context: ssl.SSLContext
+    partners: Callable[[], list[bytes]] = field(repr=False)
+
+
+class Link:
+    """An authenticated link that waits for its partner. Closed by its holder."""
+
+    def __init__(self, tls: ssl.SSLSocket, on_goaway: Callable[[], None]) -> None:
+        self._tls = tls
+        self._state = LinkState()
+        self._messages = MessageStream(tls)
+        self._on_goaway = on_goaway
+        self._heartbeat_s = 0.0
+
+    @property
+    def heartbeat_s(self) -> float:
+        """Seconds between two signs of life, as the relay wants them."""
+        return self._heartbeat_s
+
+    async def greet(self, client: Client) -> None:
+        """Say who is there and take the relay's verdict.
+
+        Raises:
+            DeniedError: the relay says no, and why.
+            LinkLost: the connection ended without a verdict.
+            ProtocolError: the relay said something else.
+        """
+        hello = Hello([VERSION], client.role, client.group, client.instance, __version__)
+        greeting: list[Message] = [*trust_messages(client.partners()), hello]
+        for message in greeting:
+            self._state.advance(message)
+        await self._messages.send(*greeting)
+        verdict = await self._receive()
+        if isinstance(verdict, Denied):
+            raise DeniedError(verdict.code, verdict.detail)
+        if not isinstance(verdict, Welcome) or verdict.version != VERSION:
+            raise ProtocolError(f"the relay chose version {getattr(verdict, 'version', '?')}")
+        self._heartbeat_s = verdict.heartbeat_s
+
+    async def wait(self) -> Paired:
+        """Wait until the relay has found a partner; tell it in the meantime that we live.
+
+        Raises:
+            LinkLost: the connection ended, or the relay fell silent for three heartbeats.
+            DeniedError: the relay takes its welcome back (a key expired, say).
+            ProtocolError: the relay said something that is not allowed.
+        """
+        silent = 0
+        while True:
+            message = None
+            with anyio.move_on_after(self._heartbeat_s):
+                message = await self._receive()
+            if message is None:
+                silent += 1
+                if silent >= SILENT_HEARTBEATS:
+                    raise LinkLost(f"the relay was silent for {silent * self._heartbeat_s:g} s")
+                await self._send(Ping())
+                continue
+            silent = 0
+            match message:
+                case Paired():
+                    return message
+                case GoAway():
+                    self._on_goaway()
+                case Denied():
+                    raise DeniedError(message.code, message.detail)
+                case Pong():
+                    pass
+                case _:
+                    raise ProtocolError(f"{type(message).__name__.upper()} from the relay")
+
+    async def hand_over(self) -> ssl.SSLSocket:
+        """Say READY, this link's last outer bytes, and return the session to be dropped.
+
+        Raises:
+            LinkLost: the connection ended.
+            ProtocolError: the relay sent more after PAIRED.
+        """
+        await self._send(Ready())
+        if not self._messages.clean:
+            raise ProtocolError("the relay sent more after PAIRED")
+        assert self._state.state is State.HANDED_OVER  # noqa: S101 - the table says so
+        return self._tls
+
+    def close(self) -> None:
+        """Close the connection; the relay sees its end at once."""
+        self._tls.close()
+
+    async def _send(self, message: Message) -> None:
+        self._state.advance(message)
+        await self._messages.send(message)
+
+    async def _receive(self) -> Message:
+        message = await self._messages.receive()
+        self._state.advance(message)
+        return message
+
+
+async def login(relay: HostPort, client: Client, on_goaway: Callable[[], None]) -> Link:
+    """Dial the relay and return an authenticated, pending link.
+
+    Raises:
+        LinkLost: the relay cannot be reached, or took longer than ``LOGIN_DEADLINE_S``.
+        HandshakeError: TLS could not be agreed; the message names cause and next step.
+        DeniedError: the relay refused the key; the message is the relay's.
+        ProtocolError: what answers is not a relay of this suite.
+    """
+    try:
+        with anyio.fail_after(LOGIN_DEADLINE_S):
+            sock = await connect(relay)
+            tls = wrap(client.context, sock, server=False, name=relay.host)
+            try:
+                await handshake(tls, ALPN)
+                link = Link(tls, on_goaway)
+                await link.greet(client)
+            except BaseException:
+                tls.close()
+                raise
+    except TimeoutError:
+        raise LinkLost(f"{relay} did not answer within {LOGIN_DEADLINE_S:g} s") from None
+    except HandshakeError as error:
+        raise HandshakeError(f"{error}; {_advice(str(error), relay)}") from None
+    return link
+
+
+def _advice(reason: str, relay: HostPort) -> str:
+    """Return the next step for a handshake that failed for ``reason``."""
+    if "certificate has expired" in reason:
+        return "make a new one on the relay: gen-cert x509 --force"
+    if "mismatch" in reason:
+        return f"the certificate is not for {relay.host}: gen-cert x509 --dns or --ip"
+    if "certificate verify failed" in reason:
+        return (
+            f"{relay} does not show the certificate in --server-cert; copy server.crt from the "
+            "relay, and if it is the same already, somebody else answers there"
+        )
+    return f"is {relay} a relay-server of this suite?"

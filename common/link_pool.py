@@ -1,0 +1,257 @@
+"""Keeps links pending at one relay, for ever, and turns each pair into an inner session.
+
+The owner says how many links it wants; the pool dials what is missing, a bounded number at once.
+When the relay cannot be reached, or refuses, one dial at a time tries again after a random,
+growing delay; a source that waits shortens the delay to a second.
+
+The state of the connection is logged when it changes, not at every try.
+"""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import anyio
+
+from common.addresses import HostPort
+from common.backoff import Backoff
+from common.errors import HandshakeError, LinkLost, PeerError, ProtocolError
+from common.frames import INNER_ALPN
+from common.keys import PublicKey
+from common.link import Client, Link, login
+from common.logs import event
+from common.tls import handshake, proven_key, unwrap, wrap
+from common.wire import Paired
+
+log = logging.getLogger(__name__)
+
+MAX_DIALS: Final = 32
+"""Logins under way at once: well below what a relay allows one address (128)."""
+INNER_DEADLINE_S: Final = 15.0
+"""Seconds from PAIRED to a working channel; the relay gives both sides 10 s for READY."""
+URGENT_DELAY_S: Final = 1.0
+"""The shortest delay between two tries when a source waits."""
+
+
+BAD_JOINS: Final = 8
+"""Inner sessions that may fail in a row before the pool slows down: partners come and go, but a
+relay that pairs only to fail must not keep us busy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """An inner session with a partner whose key has been proven and is trusted."""
+
+    tls: ssl.SSLSocket
+    partner: bytes
+    """The partner's raw key, 32 bytes."""
+    instance: bytes
+    """The partner's process, as the relay tells it: for spreading load, not for trust."""
+    heartbeat_s: float
+
+
+class LinkPool:
+    """The links of one client to one relay.
+
+    Args:
+        relay: where to dial.
+        client: who we are.
+        inner: the context of the inner session, for the client's role.
+        wanted: returns how many links should be dialled or pending now.
+        on_joined: takes over an inner session.
+        on_goaway: the relay is about to end.
+        backlog: told what the relay says about the other side's need.
+    """
+
+    def __init__(
+        self,
+        relay: HostPort,
+        client: Client,
+        inner: ssl.SSLContext,
+        *,
+        wanted: Callable[[], int],
+        on_joined: Callable[[Joined], None],
+        on_goaway: Callable[[], None],
+        on_backlog: Callable[[int], None],
+        backoff: Backoff,
+    ) -> None:
+        self.relay = relay
+        self.links = 0
+        """Links that are dialled or pending."""
+        self.joining = 0
+        """Links that are paired, with an inner session not yet agreed."""
+        self.heartbeat_s = 10.0
+        """Seconds between two signs of life, as the relay said last."""
+        self.logins = 0
+        """Logins that succeeded, ever."""
+        self.failures = 0
+        """Tries that failed, ever."""
+        self.first_login = anyio.Event()
+        self._client = client
+        self._inner = inner
+        self._wanted = wanted
+        self._on_joined = on_joined
+        self._on_goaway = on_goaway
+        self._on_backlog = on_backlog
+        self._backoff = backoff
+        self._dialling = 0
+        self._pending: dict[Link, anyio.CancelScope] = {}
+        self.trouble = ""
+        """The words of the last try that failed; empty while the relay is well."""
+        self._bad_joins = 0  # inner sessions that failed since the last that succeeded
+        self._changed = anyio.Event()
+        self._urgent = anyio.Event()
+        self._stopped = False
+
+    @property
+    def healthy(self) -> bool:
+        """Whether the last try to log in succeeded."""
+        return not self.trouble
+
+    @property
+    def _troubled(self) -> bool:
+        return bool(self.trouble) or self._bad_joins > BAD_JOINS
+
+    def poke(self) -> None:
+        """Look again at how many links are wanted."""
+        self._changed.set()
+
+    def hurry(self) -> None:
+        """A source waits: do not sit out a long delay."""
+        self._urgent.set()
+        self._changed.set()
+
+    def stop(self) -> None:
+        """Close what is pending and dial no more; :meth:`run` returns when all is settled."""
+        self._stopped = True
+        for scope in self._pending.values():
+            scope.cancel()
+        self._changed.set()
+        self._urgent.set()
+
+    async def run(self) -> None:
+        """Keep the pool until :meth:`stop`, or until cancelled."""
+        async with anyio.create_task_group() as tasks:
+            while not self._stopped:
+                self._changed = anyio.Event()
+                lack = self._wanted() - self.links
+                allowed = min(lack, MAX_DIALS - self._dialling)
+                if lack > 0 and self._troubled:
+                    allowed = 1 - self._dialling
+                    if allowed > 0:
+                        await self._pause()
+                for _ in range(allowed):
+                    self.links += 1
+                    self._dialling += 1
+                    tasks.start_soon(self._keep_link)
+                if lack < 0:
+                    self._close_pending(-lack)
+                if not self._stopped:
+                    await self._changed.wait()
+
+    async def _pause(self) -> None:
+        with anyio.move_on_after(self._backoff.next_delay()):
+            await anyio.sleep(URGENT_DELAY_S)
+            await self._urgent.wait()
+        self._urgent = anyio.Event()
+
+    def _close_pending(self, count: int) -> None:
+        for scope in list(self._pending.values())[:count]:
+            scope.cancel()
+
+    async def _keep_link(self) -> None:
+        """See one link through its life: dial, wait, join."""
+        link: Link | None = None
+        paired: Paired | None = None
+        try:
+            try:
+                link = await login(self.relay, self._client, self._on_goaway)
+            finally:
+                self._dialling -= 1
+            self.heartbeat_s = link.heartbeat_s
+            self._succeeded()
+            with anyio.CancelScope() as scope:
+                self._pending[link] = scope
+                if not self._stopped:
+                    paired = await link.wait()
+        except PeerError as error:
+            self._failed(error)
+        finally:
+            self.links -= 1
+            self.joining += 1
+            if link is not None:
+                self._pending.pop(link, None)
+                if paired is None:
+                    link.close()
+            self.poke()  # a link that is paired is replaced at once
+        try:
+            if link is not None and paired is not None and not self._stopped:
+                await self._join(link, paired)
+        except PeerError as error:
+            self.failures += 1
+            self._bad_joins += 1
+            event(
+                log,
+                logging.WARNING,
+                "no channel came of a pair",
+                budget_key="bad join",
+                relay=str(self.relay),
+                reason=str(error),
+            )
+        finally:
+            self.joining -= 1
+            self.poke()
+
+    async def _join(self, link: Link, paired: Paired) -> None:
+        """Hand the link over and agree on the inner session; the link is used up either way."""
+        self._on_backlog(paired.backlog)
+        is_opener = self._client.role == "entry-point"
+        try:
+            if paired.opener is not is_opener:
+                raise ProtocolError("the relay gave this link the wrong part")
+            if paired.partner not in self._client.partners():
+                raise HandshakeError(
+                    f"the relay offers partner {PublicKey(paired.partner).fingerprint}, which is "
+                    "not in --trusted-keys"
+                )
+            tls = await link.hand_over()
+        except BaseException:
+            link.close()
+            raise
+        inner = wrap(self._inner, unwrap(tls), server=not is_opener)
+        try:
+            with anyio.fail_after(INNER_DEADLINE_S):
+                await handshake(inner, INNER_ALPN)
+            # The one line that says who the partner is: see common.introduction.
+            if proven_key(inner) != paired.partner:
+                raise HandshakeError("the partner's key is not the one that the relay announced")
+        except TimeoutError:
+            inner.close()
+            raise LinkLost(f"a partner did not answer within {INNER_DEADLINE_S:g} s") from None
+        except BaseException:
+            inner.close()
+            raise
+        self._bad_joins = 0
+        self._backoff.reset()
+        self._on_joined(Joined(inner, paired.partner, paired.instance, link.heartbeat_s))
+
+    def _succeeded(self) -> None:
+        self.logins += 1
+        if self.trouble or not self.first_login.is_set():
+            event(log, logging.INFO, "relay connected", relay=str(self.relay))
+            self.first_login.set()
+        self.trouble = ""
+        if not self._bad_joins:
+            self._backoff.reset()
+        self.poke()
+
+    def _failed(self, error: PeerError) -> None:
+        self.failures += 1
+        trouble = str(error)
+        if trouble != self.trouble and not self._stopped:
+            event(log, logging.WARNING, "relay trouble", relay=str(self.relay), reason=trouble)
+        self.trouble = trouble

@@ -1,0 +1,63 @@
+"""Control messages on a TLS session: the awaiting half of ``common.wire``."""
+
+from __future__ import annotations
+
+import ssl
+
+import anyio
+
+from common.errors import LinkLost
+from common.wire import Message, MessageReader, encode
+
+
+class MessageStream:
+    """Sends and receives control messages; deadlines and closing are the caller's.
+
+    Receiving may be cancelled between two bytes: what has been read is kept for the next call.
+    """
+
+    def __init__(self, tls: ssl.SSLSocket) -> None:
+        self._tls = tls
+        self._reader = MessageReader()
+
+    @property
+    def clean(self) -> bool:
+        """Whether nothing was read beyond the last message: the raw socket may be handed over."""
+        return self._reader.empty and not self._tls.pending()
+
+    async def send(self, *messages: Message) -> None:
+        """Send the messages in one go.
+
+        Raises:
+            LinkLost: the connection ended.
+        """
+        data = memoryview(b"".join(map(encode, messages)))
+        while data:
+            try:
+                data = data[self._tls.send(data) :]
+            except ssl.SSLWantWriteError:
+                await anyio.wait_writable(self._tls)
+            except OSError as error:
+                raise LinkLost(f"the connection ended: {error.strerror or error}") from None
+
+    async def receive(self) -> Message:
+        """Return the next message.
+
+        Raises:
+            LinkLost: the connection ended.
+            ProtocolError: what came is not a message.
+        """
+        while True:
+            try:
+                data = self._tls.recv(self._reader.need)
+            except ssl.SSLWantReadError:
+                await anyio.wait_readable(self._tls)
+                continue
+            except OSError as error:
+                reason = getattr(error, "reason", None) or error.strerror or error
+                raise LinkLost(f"the connection ended: {reason}") from None
+            if not data:
+                raise LinkLost("the other side ended the connection")
+            message = self._reader.feed(data)
+            if message is not None:
+                return message

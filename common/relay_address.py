@@ -1,0 +1,37 @@
+"""Dialling a relay: names resolved anew each time, both address families raced (RFC 8305)."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+import aiohappyeyeballs
+
+from common.addresses import HostPort
+from common.errors import LinkLost
+from common.sockets import tune
+
+ATTEMPT_DELAY_S = 0.25
+"""Seconds before the next address is tried beside the one that has not answered (RFC 8305, 5)."""
+
+
+async def connect(relay: HostPort) -> socket.socket:
+    """Return a connected, non-blocking socket to the relay; deadlines are the caller's.
+
+    Raises:
+        LinkLost: the name does not resolve, or no address answers; the message says which.
+    """
+    loop = asyncio.get_running_loop()
+    try:
+        addresses = await loop.getaddrinfo(relay.host, relay.port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise LinkLost(f"cannot resolve the relay's name {relay.host}: {reason}") from None
+    try:
+        sock = await aiohappyeyeballs.start_connection(
+            addresses, happy_eyeballs_delay=ATTEMPT_DELAY_S, interleave=1
+        )
+    except OSError as error:
+        raise LinkLost(f"cannot reach the relay at {relay}: {error.strerror or error}") from None
+    tune(sock)
+    return sock

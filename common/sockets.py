@@ -1,0 +1,126 @@
+"""TCP sockets as the suite wants them: tuned, dual-stack, reset on purpose, and judged by the kernel.
+
+Options used, and one that is not: ``TCP_NODELAY`` everywhere, for frames and handshakes would
+wait for delayed ACKs (40 ms). ``SO_KEEPALIVE`` on the users' sockets, so that a user whose machine
+vanished is noticed. Never ``TCP_USER_TIMEOUT``: it kills a connection whose reader has merely
+stalled (zero window); :func:`is_dead` tells a stalled peer from a dead one instead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import socket
+import struct
+import sys
+from typing import Final
+
+from common.addresses import HostPort
+from common.errors import SettingError
+
+BACKLOG: Final = 4096
+"""Connections the kernel holds for us; it lowers this to ``net.core.somaxconn`` by itself."""
+
+_TCP_CLOSE: Final = 7  # the state of a connection that was reset (Linux: net/tcp_states.h)
+_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a listening, non-blocking socket.
+
+    Args:
+        host: an IP address, or empty or ``*`` for all addresses, IPv4 and IPv6.
+        port: 0 asks for any free one; ``getsockname()`` tells which.
+
+    Raises:
+        SettingError: the address cannot be bound; the message says why and what to try.
+    """
+    everywhere = host in ("", "*")
+    families = [socket.AF_INET6, socket.AF_INET] if everywhere else [_family(host)]
+    for family in families:
+        address = ("::" if family == socket.AF_INET6 else "0.0.0.0") if everywhere else host  # noqa: S104 - asked for
+        try:
+            return _listen(family, address, port, dual_stack=everywhere)
+        except OSError as error:
+            # A machine without IPv6 refuses the family or the address; IPv4 is all it has.
+            if family != families[-1] and _is_without_ipv6(error):
+                continue
+            raise SettingError(
+                f"cannot listen on {HostPort(address, port)}: {error.strerror}; {_advice(error)}"
+            ) from None
+    raise AssertionError("unreachable: families is never empty")
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+def _listen(
+    family: socket.AddressFamily, address: str, port: int, *, dual_stack: bool
+) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if sys.platform != "win32":  # there the option lets others take the port
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not dual_stack)
+        tune(sock)  # accepted sockets inherit it (Linux)
+        sock.bind((address, port))
+        sock.listen(BACKLOG)
+        sock.setblocking(False)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def _is_without_ipv6(error: OSError) -> bool:
+    return error.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
+
+
+def _advice(error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return "another program listens there; choose another port, or 0 for any free one"
+    if error.errno == errno.EACCES:
+        return "ports below 1024 need root or CAP_NET_BIND_SERVICE; choose a higher port"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return "this machine does not have that address; see: ip addr"
+    return "choose another address or port"
+
+
+def tune(sock: socket.socket) -> None:
+    """Set the options every TCP socket of the suite has."""
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+
+
+def close_with_reset(sock: socket.socket) -> None:
+    """Close the connection so that the peer sees a RST, never a clean end. Never raises."""
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+    sock.close()
+
+
+def is_dead(sock: socket.socket, silent_s: float) -> bool:
+    """Whether the kernel has lost the peer, for a socket nobody reads from at the moment.
+
+    True when the connection was reset, or when data (or two zero-window probes) have gone
+    unacknowledged and nothing at all was acknowledged for ``silent_s`` seconds. A peer whose
+    reader stalls acknowledges the probes and is alive, be it for an hour.
+
+    Off Linux only a reset is noticed.
+    """
+    try:
+        if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            return True
+        if not sys.platform.startswith("linux"):
+            return False
+        # struct tcp_info (linux/tcp.h): state 0, probes 3, unacked 24, last_ack_recv (ms) 56
+        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 60)
+    except OSError:
+        return True
+    if info[0] == _TCP_CLOSE:
+        return True
+    (unacknowledged,) = struct.unpack_from("=I", info, 24)
+    (last_ack_ms,) = struct.unpack_from("=I", info, 56)
+    return (unacknowledged > 0 or info[3] >= 2) and last_ack_ms > silent_s * 1000

@@ -1,0 +1,84 @@
+"""Wires entry-point together: settings in, a running program, an orderly end.
+
+The end: stop listening; tell sources that wait; close idle channels; let streams finish for the
+grace; reset what is left.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import anyio
+
+from common.client import prepare, relays_of, summary
+from common.metrics import serve_metrics
+from common.pool import PoolSize
+from common.routes import RouteTable
+from common.service import Service, run_program
+from common.tls import opener_context
+from entry_point.entrance import Entrance, Reporter
+from entry_point.metrics import Metrics
+from entry_point.opener import Opener
+from entry_point.settings import EntryPointSettings
+
+PROGRAM: Final = "entry-point"
+
+
+def run(settings: EntryPointSettings) -> int:
+    """Run until a signal ends it; return the exit status."""
+
+    async def main(service: Service) -> None:
+        await serve(settings, service)
+
+    return run_program(PROGRAM, settings, main)
+
+
+async def serve(settings: EntryPointSettings, service: Service) -> None:
+    """Forward the sources of the route table until ``service`` is told to stop.
+
+    Raises:
+        UsageError: a setting does not fit; nothing is left open.
+    """
+    table = RouteTable.parse(settings.routes)
+    relays = relays_of(settings.server_address)
+    client, identity, partners = prepare(settings, PROGRAM)
+    metrics = Metrics()
+    opener = Opener(
+        relays,
+        client,
+        opener_context(identity),
+        size=PoolSize(settings.pool, settings.max_channels),
+        linger_s=settings.pool_linger,
+        wait_s=settings.wait,
+        trusted=lambda key: partners.get(key) is not None,
+        metrics=metrics,
+        on_end=Reporter(metrics).ended,
+    )
+    entrance = Entrance(table, settings.bind, metrics=metrics, serve=opener.open)
+    service.on_reload(partners.reload)
+    exporter = None
+    if settings.metrics:
+        gauges = {
+            "channels_idle": ("Channels that are ready for a source.", lambda: opener.idle),
+            "streams_open": ("Sources that have a channel.", lambda: opener.busy),
+            "sources_waiting": ("Sources that wait for a channel.", lambda: opener.waiting),
+            "logins": ("Links that a relay welcomed.", lambda: opener.logins),
+            "failures": ("Dials and logins that failed.", lambda: opener.failures),
+        }
+        exporter = serve_metrics(settings.metrics, PROGRAM, metrics, gauges)
+    try:
+        async with anyio.create_task_group() as tasks:
+            for relay in opener.relays:
+                tasks.start_soon(opener.run, relay)
+            service.ready(summary(entrance.addresses, exporter))
+            await service.stopping.wait()
+            entrance.close()
+            opener.stop()
+            with anyio.move_on_after(service.grace):
+                await opener.quiet()
+            opener.abort()
+            tasks.cancel_scope.cancel()
+    finally:
+        entrance.close()
+        if exporter is not None:
+            exporter.close()

@@ -1,0 +1,122 @@
+"""The entrance: listens for sources, asks the route table, and tells what became of each."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable
+
+from common.addresses import HostPort
+from common.listener import Listener
+from common.logs import event
+from common.routes import Listener as ListenerRoutes
+from common.routes import RouteTable
+from common.sockets import close_with_reset, listen
+from common.stream import Outcome, Stream
+from entry_point.metrics import Metrics
+from entry_point.source import Source
+
+log = logging.getLogger(__name__)
+
+
+class Entrance:
+    """The listening ports of a route table.
+
+    Args:
+        table: who may connect where.
+        bind: the address to listen on; empty or ``*`` for all.
+        serve: takes over an admitted source.
+
+    Raises:
+        SettingError: a port cannot be bound; none is left bound then.
+    """
+
+    def __init__(
+        self,
+        table: RouteTable,
+        bind: str,
+        *,
+        metrics: Metrics,
+        serve: Callable[[Source], None],
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._metrics = metrics
+        self._serve = serve
+        self._listeners: list[Listener] = []
+        try:
+            for routes in table.listeners:
+                self._listen(routes, bind)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def addresses(self) -> list[HostPort]:
+        """What is bound, in the order of the routes."""
+        return [each.address for each in self._listeners]
+
+    def close(self) -> None:
+        """Stop listening."""
+        for each in self._listeners:
+            each.close()
+
+    def _listen(self, routes: ListenerRoutes, bind: str) -> None:
+        sock = listen(bind, routes.port)
+        port: int = sock.getsockname()[1]
+
+        def accept(sock: socket.socket, address: HostPort) -> None:
+            self._accept(routes, port, sock, address)
+
+        self._listeners.append(Listener(self._loop, sock, accept))
+
+    def _accept(
+        self, routes: ListenerRoutes, port: int, sock: socket.socket, address: HostPort
+    ) -> None:
+        route = routes.match(address.host)
+        if route is not None:
+            self._metrics.sources_accepted += 1
+            self._serve(Source(sock, address, route, self._loop.time()))
+            return
+        self._metrics.sources_rejected += 1
+        close_with_reset(sock)
+        event(
+            log,
+            logging.WARNING,
+            "no route admits this source",
+            budget_key=f"no route {address.host}",
+            source=str(address),
+            port=port,
+        )
+
+
+class Reporter:
+    """Counts and logs the end of every stream, one line each."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._metrics = metrics
+
+    def ended(self, source: Source, stream: Stream | None, outcome: Outcome, detail: str) -> None:
+        """Tell what became of ``source``; ``stream`` is None if it never got a channel."""
+        sent, received = (stream.sent, stream.received) if stream else (0, 0)
+        metrics = self._metrics
+        metrics.bytes_sent += sent
+        metrics.bytes_received += received
+        if outcome is Outcome.FINISHED:
+            metrics.streams_finished += 1
+        else:
+            metrics.streams_failed += 1
+        event(
+            log,
+            logging.INFO if outcome is Outcome.FINISHED else logging.WARNING,
+            "stream",
+            source=str(source.address),
+            route=str(source.route),
+            destination=f"{source.route.host}:{source.route.port}",
+            outcome=outcome.value,
+            sent=sent,
+            received=received,
+            seconds=self._loop.time() - source.accepted_at,
+            detail=detail or None,
+        )

@@ -1,0 +1,119 @@
+"""Wires relay-server together: settings in, a running program, an orderly end.
+
+The end: stop accepting; tell the pending links; let pairs finish for the grace; reset the rest.
+SIGHUP reads the trusted keys and the certificate again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+import anyio
+
+from common.client import summary
+from common.errors import SettingError
+from common.key_files import check_private
+from common.listener import Listener
+from common.metrics import serve_metrics
+from common.service import Service, run_program
+from common.sockets import listen
+from common.tls import relay_context
+from common.trusted_keys_file import load_trusted_keys
+from relay_server.forwarding import CopyForwarder, Forwarder, OnEnd, SpliceForwarder
+from relay_server.metrics import Metrics
+from relay_server.pair import MakeForwarder
+from relay_server.pipes import Pipes, can_splice
+from relay_server.relay import Relay
+from relay_server.settings import RelaySettings
+
+PROGRAM = "relay-server"
+
+
+def run(settings: RelaySettings) -> int:
+    """Run until a signal ends it; return the exit status."""
+
+    async def main(service: Service) -> None:
+        await serve(settings, service)
+
+    return run_program(PROGRAM, settings, main)
+
+
+async def serve(settings: RelaySettings, service: Service) -> None:
+    """Relay until ``service`` is told to stop.
+
+    Raises:
+        UsageError: a setting does not fit; nothing is left open.
+    """
+    check_private(settings.server_key)
+    context = relay_context(settings.server_cert, settings.server_key)
+    keys = load_trusted_keys(settings.auth_public_key)
+    loop = asyncio.get_running_loop()
+    metrics = Metrics()
+    make_forwarder, pipes = choose_forwarder(settings.forwarder, loop, metrics)
+    exporter = listener = None
+    try:
+        async with anyio.create_task_group() as tasks:
+            relay = Relay(
+                context,
+                keys,
+                settings.auth_public_key,
+                heartbeat_s=settings.heartbeat,
+                make_forwarder=make_forwarder,
+                metrics=metrics,
+                tasks=tasks,
+            )
+
+            def reload() -> None:
+                check_private(settings.server_key)
+                context = relay_context(settings.server_cert, settings.server_key)
+                relay.set_keys(load_trusted_keys(settings.auth_public_key))
+                relay.context = context
+
+            service.on_reload(reload)
+            if settings.metrics:
+                gauges = {
+                    "strangers": ("Connections not logged in yet.", lambda: relay.strangers),
+                    "links_pending": ("Links waiting for a partner.", lambda: relay.pending),
+                    "pairs_open": ("Pairs that are joined.", lambda: relay.pairs),
+                    "pipes_lent": ("Pipes with bytes in them.", lambda: pipes.lent),
+                }
+                exporter = serve_metrics(settings.metrics, PROGRAM, metrics, gauges)
+            listener = Listener(loop, listen(settings.host, settings.port), relay.accept)
+            tasks.start_soon(relay.watch)
+            service.ready(summary([listener.address], exporter))
+            await service.stopping.wait()
+            listener.close()
+            relay.stop()
+            with anyio.move_on_after(service.grace):
+                await relay.quiet()
+            relay.abort()
+            tasks.cancel_scope.cancel()
+    finally:
+        if listener is not None:
+            listener.close()
+        if exporter is not None:
+            exporter.close()
+        pipes.close()
+
+
+def choose_forwarder(
+    choice: str, loop: asyncio.AbstractEventLoop, metrics: Metrics
+) -> tuple[MakeForwarder, Pipes]:
+    """Return what makes the directions of a pair, and the pipes it uses.
+
+    Raises:
+        SettingError: ``splice`` was asked for and does not work here.
+    """
+    works = choice != "copy" and can_splice()
+    if choice == "splice" and not works:
+        raise SettingError("--forwarder: splice does not work on this system; use auto or copy")
+    pipes = Pipes(reserve=works)
+
+    def splice(source: socket.socket, sink: socket.socket, on_end: OnEnd) -> Forwarder:
+        return SpliceForwarder(loop, source, sink, on_end, pipes, metrics)
+
+    def copy(source: socket.socket, sink: socket.socket, on_end: OnEnd) -> Forwarder:
+        return CopyForwarder(loop, source, sink, on_end, metrics)
+
+    return (splice if works else copy), pipes

@@ -1,0 +1,288 @@
+"""Moves bytes from one raw socket to another: the kernel does it (splice), or this process (copy).
+
+Both directions of a pair are independent :class:`Forwarder` objects, of one of two kinds with the
+same behaviour (one set of tests runs both):
+
+* ``SpliceForwarder``: socket -> pipe -> socket with splice(2); no byte enters this process.
+* ``CopyForwarder``: ``recv_into`` and ``send``, for systems without splice.
+
+Invariants:
+
+* A pipe (or a copy of the rest) belongs to a forwarder only while bytes are in it. An idle pair
+  costs its two sockets and nothing else.
+* While bytes are held the source is not read: only one of "reading" and "waiting to write" is ever
+  registered with the loop.
+* An end (FIN) is passed on after everything before it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable
+from typing import Final
+
+from relay_server.metrics import Metrics
+from relay_server.pipes import PIPE_SIZE, Pipes
+
+ROUNDS: Final = 4
+"""Times a busy source is read in a row before the loop turns to others."""
+
+SMALL: Final = 64 * 1024
+"""A read of fewer bytes has most likely emptied the socket; asking again would cost a call."""
+RETRY_S: Final = 0.1
+"""Seconds until a direction that got no pipe asks again."""
+
+_FLAGS: Final = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK if hasattr(os, "splice") else 0
+
+
+OnEnd = Callable[[OSError | None], None]
+"""Called with ``None`` after an end was passed on, with the error after one."""
+
+
+class Forwarder:
+    """One direction of a pair; the two kinds below say how bytes move.
+
+    Args:
+        source: read from; non-blocking, owned by the pair.
+        sink: written to; non-blocking, owned by the pair.
+        on_end: called once.
+    """
+
+    __slots__ = ("_in", "_loop", "_on_end", "_out", "_sink", "ended", "moved")
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        source: socket.socket,
+        sink: socket.socket,
+        on_end: OnEnd,
+    ) -> None:
+        self.moved = 0
+        """Bytes moved so far."""
+        self.ended = False
+        self._loop = loop
+        self._in, self._out = source.fileno(), sink.fileno()
+        self._sink = sink
+        self._on_end = on_end
+
+    @property
+    def blocked(self) -> bool:
+        """Whether bytes are held because the sink does not take them."""
+        raise NotImplementedError
+
+    def start(self) -> None:
+        """Begin to forward."""
+        self._loop.add_reader(self._in, self._on_readable)
+
+    def stop(self) -> None:
+        """Stop at once; ``on_end`` is not called any more. May be called twice."""
+        if not self.ended:
+            self.ended = True
+            self._loop.remove_reader(self._in)
+            self._loop.remove_writer(self._out)
+            self._drop()
+
+    def _drop(self) -> None:
+        """Let go of what is held."""
+
+    def _on_readable(self) -> None:
+        raise NotImplementedError
+
+    def _on_writable(self) -> None:
+        raise NotImplementedError
+
+    def _block(self) -> None:
+        self._loop.remove_reader(self._in)
+        self._loop.add_writer(self._out, self._on_writable)
+
+    def _unblock(self) -> None:
+        self._loop.remove_writer(self._out)
+        self._loop.add_reader(self._in, self._on_readable)
+
+    def _finish(self) -> None:
+        """Pass the end on."""
+        self.stop()
+        try:
+            self._sink.shutdown(socket.SHUT_WR)
+        except OSError as error:
+            self._on_end(error)
+            return
+        self._on_end(None)
+
+    def _fail(self, error: OSError) -> None:
+        self.stop()
+        self._on_end(error)
+
+
+class SpliceForwarder(Forwarder):
+    """Moves bytes through a pipe without looking at them."""
+
+    __slots__ = ("_held", "_metrics", "_pipe", "_pipes")
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        source: socket.socket,
+        sink: socket.socket,
+        on_end: OnEnd,
+        pipes: Pipes,
+        metrics: Metrics,
+    ) -> None:
+        super().__init__(loop, source, sink, on_end)
+        self._pipes = pipes
+        self._metrics = metrics
+        self._pipe: tuple[int, int] | None = None
+        self._held = 0
+
+    @property
+    def blocked(self) -> bool:
+        """Whether bytes are in the pipe because the sink does not take them."""
+        return self._held > 0
+
+    def _drop(self) -> None:
+        if self._pipe is not None:
+            self._pipes.discard(self._pipe)
+            self._pipe = None
+            self._held = 0
+
+    def _on_readable(self) -> None:
+        splice = os.splice
+        source, sink = self._in, self._out
+        try:
+            pipe = self._pipes.take()
+        except OSError:  # no descriptor is left; the bytes wait in the socket
+            self._loop.remove_reader(source)
+            self._loop.call_later(RETRY_S, self._retry)
+            return
+        moved = calls = left = 0
+        try:
+            for _ in range(ROUNDS):
+                try:
+                    count = splice(source, pipe[1], PIPE_SIZE, flags=_FLAGS)
+                except BlockingIOError:
+                    break
+                if not count:
+                    self._pipes.give_back(pipe)
+                    self._count(moved, calls)
+                    self._finish()
+                    return
+                calls += 1
+                left = count
+                try:
+                    while left:
+                        left -= splice(pipe[0], sink, left, flags=_FLAGS)
+                except BlockingIOError:
+                    break
+                finally:
+                    moved += count - left
+                if count < SMALL:  # most likely all there was; if not, the loop calls again
+                    break
+        except OSError as error:
+            self._count(moved, calls)
+            if left:
+                self._pipes.discard(pipe)
+            else:
+                self._pipes.give_back(pipe)
+            self._fail(error)
+            return
+        self._count(moved, calls)
+        if left:
+            self._pipe, self._held = pipe, left
+            self._block()
+        else:
+            self._pipes.give_back(pipe)
+
+    def _retry(self) -> None:
+        if not self.ended:
+            self._loop.add_reader(self._in, self._on_readable)
+
+    def _on_writable(self) -> None:
+        pipe = self._pipe
+        assert pipe is not None  # noqa: S101 - registered only while a pipe is held
+        before = self._held
+        try:
+            while self._held:
+                self._held -= os.splice(pipe[0], self._out, self._held, flags=_FLAGS)
+        except BlockingIOError:
+            self._count(before - self._held, 0)
+            return
+        except OSError as error:
+            self._fail(error)
+            return
+        self._count(before, 0)
+        self._pipe = None
+        self._pipes.give_back(pipe)
+        self._unblock()
+
+    def _count(self, moved: int, calls: int) -> None:
+        self.moved += moved
+        self._metrics.bytes_spliced += moved
+        self._metrics.splice_calls += calls
+
+
+_chunk: Final = memoryview(bytearray(PIPE_SIZE))  # one loop per process: all forwarders share it
+
+
+class CopyForwarder(Forwarder):
+    """Moves bytes through this process, where the kernel cannot."""
+
+    __slots__ = ("_metrics", "_rest", "_source")
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        source: socket.socket,
+        sink: socket.socket,
+        on_end: OnEnd,
+        metrics: Metrics,
+    ) -> None:
+        super().__init__(loop, source, sink, on_end)
+        self._source = source
+        self._metrics = metrics
+        self._rest = b""
+
+    @property
+    def blocked(self) -> bool:
+        """Whether bytes are kept because the sink does not take them."""
+        return bool(self._rest)
+
+    def _drop(self) -> None:
+        self._rest = b""
+
+    def _on_readable(self) -> None:
+        try:
+            count = self._source.recv_into(_chunk)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._fail(error)
+            return
+        if not count:
+            self._finish()
+            return
+        sent = self._send(_chunk[:count])
+        if sent is not None and sent < count:
+            self._rest = bytes(_chunk[sent:count])
+            self._block()
+
+    def _on_writable(self) -> None:
+        sent = self._send(self._rest)
+        if sent is not None:
+            self._rest = self._rest[sent:]
+            if not self._rest:
+                self._unblock()
+
+    def _send(self, data: bytes | memoryview) -> int | None:
+        """Return how many bytes the sink took, or ``None`` after a failure."""
+        try:
+            sent = self._sink.send(data)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            self._fail(error)
+            return None
+        self.moved += sent
+        self._metrics.bytes_copied += sent
+        return sent
