@@ -23,10 +23,11 @@ async def connect(relay: HostPort) -> socket.socket:
     """
     loop = asyncio.get_running_loop()
     try:
-        addresses = await loop.getaddrinfo(relay.host, relay.port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise LinkLost(f"cannot resolve the relay's name {relay.host}: {reason}") from None
+        # As bytes: for text Python loads its whole IDNA machinery (1 MiB), even for plain ASCII.
+        host = relay.host.encode("ascii")
+        addresses = await loop.getaddrinfo(host, relay.port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise LinkLost(f"cannot resolve the relay's name {relay.host}: {error.strerror}") from None
     try:
         sock = await aiohappyeyeballs.start_connection(
             addresses, happy_eyeballs_delay=ATTEMPT_DELAY_S, interleave=1

@@ -28,7 +28,6 @@ import contextlib
 import os
 import socket
 import ssl
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -196,6 +195,8 @@ def _as_file(secret: bytes) -> Iterator[str]:
         finally:
             os.close(fd)
         return
+    import tempfile  # 1 MiB that Linux does not need
+
     with tempfile.TemporaryDirectory() as directory:  # 0700, and the file in it 0600
         path = Path(directory, "identity.pem")
         path.touch(0o600)

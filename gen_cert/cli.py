@@ -8,8 +8,9 @@ import msgspec
 import rich_click as click
 
 from common.cli import HELP_STYLE, add_common_commands, env_prefix
-from common.cli_options import SettingOption
+from common.cli_options import SettingOption, put_by, raise_first
 from common.config_file import load_config
+from common.errors import SettingError
 from common.setting_fields import settings_of
 from gen_cert.app import make_ed25519, make_x509
 from gen_cert.ed25519 import default_comment
@@ -85,6 +86,7 @@ def _ed25519(ctx: click.Context, /, *, passphrase: bool, force: bool, **_values:
 def _given(
     ctx: click.Context, settings_type: type[AnySettings], **otherwise: object
 ) -> AnySettings:
+    raise_first(ctx)
     names = {setting.name for setting in settings_of(settings_type)}
     given = {name: v for name, v in ctx.params.items() if name in names and v is not None}
     return settings_type(**{**otherwise, **given})
@@ -131,7 +133,12 @@ def _shared_options() -> list[click.Parameter]:
 
 
 def _use_config(ctx: click.Context, _param: click.Parameter, path: str | None) -> None:
-    if path and not ctx.resilient_parsing:
+    if not path or ctx.resilient_parsing:
+        return
+    try:
         values: dict[str, Any] = {**load_config(path, ALL_SETTINGS)}
-        # For the group itself, and for whichever command follows.
-        ctx.default_map = {**values, "x509": values, "ed25519": values}
+    except SettingError as error:
+        put_by(ctx, error)
+        return
+    # For the group itself, and for whichever command follows.
+    ctx.default_map = {**values, "x509": values, "ed25519": values}

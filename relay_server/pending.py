@@ -117,7 +117,8 @@ class PendingLink:
 
     def _on_readable(self) -> None:
         try:
-            while not self.closed:
+            # After READY the next record on the socket is the partner's: not one byte further.
+            while not self.closed and self._state.state is not State.HANDED_OVER:
                 data = self._tls.recv(self._reader.need)
                 if not data:
                     self.lose("the client ended the connection")

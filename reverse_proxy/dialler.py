@@ -86,9 +86,9 @@ class Dial:
         """Turn the name into addresses. A task of its own: only names take this path."""
         try:
             async with asyncio.timeout(RESOLVE_TIMEOUT_S):
-                found = await self._loop.getaddrinfo(
-                    self._host, self._port, type=socket.SOCK_STREAM
-                )
+                # As bytes: a name from a peer is ASCII or no name (and IDNA costs 1 MiB).
+                host = self._host.encode("ascii")
+                found = await self._loop.getaddrinfo(host, self._port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError, TimeoutError) as error:
             reason = getattr(error, "strerror", None) or "no answer"
             self._on_refused(Refusal("unresolved", f"cannot resolve {self._host!r} here: {reason}"))

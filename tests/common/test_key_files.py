@@ -124,7 +124,7 @@ def test_an_unreadable_file_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
 
     path = private_file(tmp_path / "auth")
     monkeypatch.setattr("builtins.open", refuse)
-    with pytest.raises(KeyFileError, match="may not be read by this user; .* chmod u\\+r"):
+    with pytest.raises(KeyFileError, match=r"may not be read by this user; .* chmod u\+r"):
         load_identity(path)
 
 
