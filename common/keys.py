@@ -169,12 +169,12 @@ def parse_identity(data: bytes, path: str = "FILE") -> Identity:
             "the private key is protected by a passphrase, which a program that starts by itself "
             f"cannot type; take it off with: openssl pkey -in {path} -out NEW"
         )
-    raw = not _PRINTED.fullmatch(data)
-    if raw and len(data) == _RAW_IDENTITY_BYTES:
+    binary = not _PRINTED.fullmatch(data)
+    if binary and len(data) == _RAW_IDENTITY_BYTES:
         return _matched(data[:KEY_BYTES], data[KEY_BYTES:], "")
     if text.startswith(b"PuTTY-User-Key-File"):
         raise KeyFileError(f"a PuTTY key; convert it with: puttygen {path} -O private-openssh-new")
-    if text.startswith(b"ssh-") or (raw and len(data) == KEY_BYTES):
+    if text.startswith(b"ssh-") or (binary and len(data) == KEY_BYTES):
         raise KeyFileError("this is a public key; name the private key's file (without .pub)")
     raise KeyFileError(
         "not an ed25519 private key in a format known here (OpenSSH, PKCS #8, or the original "
