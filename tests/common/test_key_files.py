@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -22,7 +21,6 @@ from common.key_files import (
     write_public,
 )
 from common.keys import Identity
-from common.new_files import NewFile, write_new
 from tests.common.key_samples import ALICE_PRIVATE, ALICE_PUBLIC, LOCKED_PRIVATE, RFC_SEED
 
 posix = pytest.mark.skipif(os.name != "posix", reason="permissions as POSIX has them")
@@ -197,91 +195,6 @@ def test_a_directory_is_not_replaced_even_with_force(tmp_path: Path) -> None:
     (tmp_path / "auth").mkdir()
     with pytest.raises(KeyFileError, match="auth: a directory"):
         write_private(tmp_path / "auth", b"new", force=True)
-
-
-class TestPairs:
-    """Two files are written, or none."""
-
-    def pair(self, directory: Path) -> list[NewFile]:
-        return [
-            NewFile(directory / "auth", b"new private", 0o600),
-            NewFile(directory / "auth.pub", b"new public", 0o644),
-        ]
-
-    def contents(self, directory: Path) -> dict[str, bytes]:
-        return {path.name: path.read_bytes() for path in directory.iterdir()}
-
-    def test_both_are_written(self, tmp_path: Path) -> None:
-        write_new(self.pair(tmp_path), force=False)
-        assert self.contents(tmp_path) == {"auth": b"new private", "auth.pub": b"new public"}
-
-    @pytest.mark.parametrize("name", ["auth", "auth.pub"])
-    def test_one_that_exists_stops_both(self, tmp_path: Path, name: str) -> None:
-        (tmp_path / name).write_bytes(b"old")
-        with pytest.raises(KeyFileError, match="already exists"):
-            write_new(self.pair(tmp_path), force=False)
-        assert self.contents(tmp_path) == {name: b"old"}
-
-    def test_one_that_appears_at_the_last_moment_is_kept(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        link = os.link
-
-        def raced(source: Any, target: Any) -> None:
-            if Path(target).name == "auth.pub":
-                Path(target).write_bytes(b"theirs")
-            link(source, target)
-
-        monkeypatch.setattr(os, "link", raced)
-        with pytest.raises(KeyFileError, match=r"auth\.pub: already exists"):
-            write_new(self.pair(tmp_path), force=False)
-        assert self.contents(tmp_path) == {"auth.pub": b"theirs"}
-
-    @pytest.mark.parametrize("hard_links", [True, False])
-    def test_a_failed_replacement_puts_the_old_pair_back(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hard_links: bool
-    ) -> None:
-        write_new([NewFile(f.path, b"old", f.mode) for f in self.pair(tmp_path)], force=False)
-        replace = os.replace
-
-        def failing(source: Any, target: Any) -> None:
-            if Path(target).name == "auth.pub" and Path(source).read_bytes() != b"old":
-                raise OSError(28, "No space left on device")
-            replace(source, target)
-
-        monkeypatch.setattr(os, "replace", failing)
-        if not hard_links:
-            monkeypatch.setattr(os, "link", no_hard_links)
-        with pytest.raises(KeyFileError, match=r"auth\.pub: cannot be written: No space left"):
-            write_new(self.pair(tmp_path), force=True)
-        assert self.contents(tmp_path) == {"auth": b"old", "auth.pub": b"old"}
-
-    def test_without_hard_links(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(os, "link", no_hard_links)
-        write_new(self.pair(tmp_path), force=False)
-        with pytest.raises(KeyFileError, match="already exists"):
-            write_new(self.pair(tmp_path), force=False)
-        write_new(self.pair(tmp_path), force=True)
-        assert self.contents(tmp_path) == {"auth": b"new private", "auth.pub": b"new public"}
-
-    def test_an_interrupt_leaves_nothing(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        calls: list[int] = []
-
-        def interrupted(_descriptor: int) -> None:
-            calls.append(1)
-            if len(calls) == 2:
-                raise KeyboardInterrupt
-
-        monkeypatch.setattr(os, "fsync", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            write_new(self.pair(tmp_path), force=False)
-        assert self.contents(tmp_path) == {}
-
-
-def no_hard_links(*_args: object) -> None:
-    raise OSError(95, "Operation not supported")
 
 
 def test_keys_bring_no_more_of_cryptography_than_they_need() -> None:
