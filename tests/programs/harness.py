@@ -290,9 +290,8 @@ class TcpServer:
             threading.Thread(target=self._serve, args=(sock,), daemon=True).start()
 
     def _serve(self, sock: socket.socket) -> None:
-        with sock:
-            with suppress(OSError):
-                self._handle(sock)
+        with sock, suppress(OSError):
+            self._handle(sock)
 
     def close(self) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)
