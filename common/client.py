@@ -101,6 +101,7 @@ def prepare(settings: ClientSettings, role: Role) -> tuple[Client, Identity, Par
         instance=os.urandom(16),
         context=link_context(identity, settings.server_cert),
         partners=partners.raw_keys,
+        accepts=lambda key: partners.get(key) is not None,
     )
     return client, identity, partners
 

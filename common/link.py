@@ -54,7 +54,8 @@ class Client:
     Args:
         key: the public half of the identity that ``context`` shows.
         instance: 16 random bytes, the same on all links of the process.
-        partners: raw keys (32 bytes each) of acceptable partners, asked anew for each link.
+        partners: returns the raw keys (32 bytes each) of acceptable partners; asked for each link.
+        accepts: whether a raw key is one of them; asked for each pair.
     """
 
     role: Role
@@ -63,6 +64,7 @@ class Client:
     instance: bytes
     context: ssl.SSLContext
     partners: Callable[[], list[bytes]] = field(repr=False)
+    accepts: Callable[[bytes], bool] = field(repr=False)
 
 
 class Link:

@@ -165,32 +165,16 @@ class LinkPool:
 
     async def _keep_link(self) -> None:
         """See one link through its life: dial, wait, join."""
-        link: Link | None = None
-        paired: Paired | None = None
         try:
-            try:
-                link = await login(self.relay, self._client, self._on_goaway)
-            finally:
-                self._dialling -= 1
-            self.heartbeat_s = link.heartbeat_s
-            self._succeeded()
-            with anyio.CancelScope() as scope:
-                self._pending[link] = scope
-                if not self._stopped:
-                    paired = await link.wait()
-        except PeerError as error:
-            self._failed(error)
+            paired = await self._wait_for_partner()
         finally:
             self.links -= 1
-            self.joining += 1
-            if link is not None:
-                self._pending.pop(link, None)
-                if paired is None:
-                    link.close()
             self.poke()  # a link that is paired is replaced at once
+        if paired is None:
+            return
+        self.joining += 1
         try:
-            if link is not None and paired is not None and not self._stopped:
-                await self._join(link, paired)
+            await self._join(*paired)
         except PeerError as error:
             self.failures += 1
             self._bad_joins += 1
@@ -206,6 +190,32 @@ class LinkPool:
             self.joining -= 1
             self.poke()
 
+    async def _wait_for_partner(self) -> tuple[Link, Paired] | None:
+        """Return a link that was paired, which is then the caller's, or None if none came of it."""
+        try:
+            try:
+                link = await login(self.relay, self._client, self._on_goaway)
+            finally:
+                self._dialling -= 1
+            self._succeeded(link)
+            paired: Paired | None = None
+            try:
+                with anyio.CancelScope() as scope:
+                    self._pending[link] = scope
+                    if not self._stopped:
+                        paired = await link.wait()
+            finally:
+                del self._pending[link]
+                if paired is None:
+                    link.close()
+        except PeerError as error:
+            self._failed(str(error))
+            return None
+        except Exception as error:  # noqa: BLE001 - one link's defect must not end the program
+            self._failed(f"internal error: {error!r}")
+            return None
+        return None if paired is None else (link, paired)
+
     async def _join(self, link: Link, paired: Paired) -> None:
         """Hand the link over and agree on the inner session; the link is used up either way."""
         self._on_backlog(paired.backlog)
@@ -213,7 +223,7 @@ class LinkPool:
         try:
             if paired.opener is not is_opener:
                 raise ProtocolError("the relay gave this link the wrong part")
-            if paired.partner not in self._client.partners():
+            if not self._client.accepts(paired.partner):
                 raise HandshakeError(
                     f"the relay offers partner {PublicKey(paired.partner).fingerprint}, which is "
                     "not in --trusted-keys"
@@ -239,8 +249,9 @@ class LinkPool:
         self._backoff.reset()
         self._on_joined(Joined(inner, paired.partner, paired.instance, link.heartbeat_s))
 
-    def _succeeded(self) -> None:
+    def _succeeded(self, link: Link) -> None:
         self.logins += 1
+        self.heartbeat_s = link.heartbeat_s
         if self.trouble or not self.first_login.is_set():
             event(log, logging.INFO, "relay connected", relay=str(self.relay))
             self.first_login.set()
@@ -249,9 +260,8 @@ class LinkPool:
             self._backoff.reset()
         self.poke()
 
-    def _failed(self, error: PeerError) -> None:
+    def _failed(self, trouble: str) -> None:
         self.failures += 1
-        trouble = str(error)
         if trouble != self.trouble and not self._stopped:
             event(log, logging.WARNING, "relay trouble", relay=str(self.relay), reason=trouble)
         self.trouble = trouble

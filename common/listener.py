@@ -64,7 +64,7 @@ class Listener:
                 if error.errno in _EXHAUSTED:
                     self._pause(error)
                     return
-                continue  # the connection ended before it was accepted (accept(2), "Error handling")
+                continue  # the connection ended before it was accepted: accept(2), "Error handling"
             sock.setblocking(False)
             if not _OPTIONS_INHERITED:
                 tune(sock)

@@ -32,7 +32,7 @@ async def connect(relay: HostPort) -> socket.socket:
         sock = await aiohappyeyeballs.start_connection(
             addresses, happy_eyeballs_delay=ATTEMPT_DELAY_S, interleave=1
         )
+        tune(sock)
     except OSError as error:
         raise LinkLost(f"cannot reach the relay at {relay}: {error.strerror or error}") from None
-    tune(sock)
     return sock

@@ -1,4 +1,4 @@
-"""TCP sockets as the suite wants them: tuned, dual-stack, reset on purpose, and judged by the kernel.
+"""TCP sockets as the suite wants them: tuned, dual-stack, reset on purpose.
 
 Options used, and one that is not: ``TCP_NODELAY`` everywhere, for frames and handshakes would
 wait for delayed ACKs (40 ms). ``SO_KEEPALIVE`` on the users' sockets, so that a user whose machine

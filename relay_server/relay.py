@@ -30,7 +30,7 @@ from common.trusted_keys import TrustedKeys
 from common.wire import VERSION, Denied, GoAway, Hello, Paired, Welcome
 from relay_server.admission import Admission, source_of
 from relay_server.login import Admitted, login, unknown_key
-from relay_server.matchmaker import Matchmaker
+from relay_server.matchmaker import Matchmaker, Party
 from relay_server.metrics import Metrics
 from relay_server.pair import MakeForwarder, Pair
 from relay_server.pending import PendingLink
@@ -146,6 +146,15 @@ class Relay:
         except PeerError as error:
             self._metrics.logins_failed += 1
             self._log_refused(address, "no-login", str(error))
+        except Exception as error:  # noqa: BLE001 - one stranger must not end everybody's relay
+            event(
+                log,
+                logging.ERROR,
+                "internal error in a login",
+                budget_key="internal error in a login",
+                client=str(address),
+                exception=error,
+            )
         finally:
             self._strangers.leave(scope, source)
 
@@ -319,16 +328,23 @@ class Relay:
 
     def recheck_keys(self) -> None:
         """End the links and pairs whose key has expired or is no longer trusted."""
+        judged: dict[tuple[Party, str], Refusal | None] = {}
+
+        def judge(party: Party, address: str) -> Refusal | None:
+            known = (party, address)  # a client has many links: judge it once
+            if known not in judged:
+                judged[known] = self._refusal(party.key, party.role, party.group, address)
+            return judged[known]
+
         for link in list(self._pending):
-            party = link.party
-            refusal = self._refusal(party.key, party.role, party.group, link.address.host)
+            refusal = judge(link.party, link.address.host)
             if refusal is not None and link not in self._weddings:
                 self._log_refused(link.address, refusal.code, refusal.detail)
                 if link.send(Denied(refusal.code, refusal.detail)):
                     link.lose(refusal.code)
         for pair in list(self._pairs):
             for party, address in zip(pair.parties, pair.addresses, strict=True):
-                refusal = self._refusal(party.key, party.role, party.group, address)
+                refusal = judge(party, address)
                 if refusal is not None:
                     pair.abort(refusal.detail)
 

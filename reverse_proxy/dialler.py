@@ -123,7 +123,10 @@ class Dial:
         self._sock = sock
         sock.setblocking(False)
         tune(sock)
-        code = sock.connect_ex((address, self._port))
+        try:
+            code = sock.connect_ex((address, self._port))
+        except OSError as error:  # an IPv6 zone that this machine does not have
+            code = error.errno or errno.EADDRNOTAVAIL
         if code == 0:
             self._connected()
         elif code == errno.EINPROGRESS:

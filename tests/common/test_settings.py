@@ -30,6 +30,7 @@ CLIENT = COMMON | {
     "--group-id": ("-g", "0"),
     "--pool": ("", 8),
     "--max-channels": ("", 4096),
+    "--pool-linger": ("", 30.0),
 }
 
 
