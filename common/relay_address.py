@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 
 import aiohappyeyeballs
@@ -27,12 +28,20 @@ async def connect(relay: HostPort) -> socket.socket:
         host = relay.host.encode("ascii")
         addresses = await loop.getaddrinfo(host, relay.port, type=socket.SOCK_STREAM)
     except OSError as error:
-        raise LinkLost(f"cannot resolve the relay's name {relay.host}: {error.strerror}") from None
+        raise LinkLost(
+            f"cannot resolve the relay's name {relay.host}: {error.strerror}; check "
+            "--server-address and this machine's DNS"
+        ) from None
     try:
         sock = await aiohappyeyeballs.start_connection(
             addresses, happy_eyeballs_delay=ATTEMPT_DELAY_S, interleave=1
         )
         tune(sock)
     except OSError as error:
-        raise LinkLost(f"cannot reach the relay at {relay}: {error.strerror or error}") from None
+        # asyncio and uvloop word the error differently; the number is the same.
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise LinkLost(
+            f"cannot reach the relay at {relay}: {reason}; is relay-server running there, and does "
+            "the firewall let its port through?"
+        ) from None
     return sock
