@@ -24,7 +24,7 @@ from common.link import Client
 from common.link_pool import Joined, LinkPool
 from common.logs import event
 from common.pool import HighWater, PoolSize
-from common.sockets import close_with_reset
+from common.sockets import close_with_reset, is_dead
 from common.stream import Outcome, Stream
 from entry_point.idle_lines import IdleLines
 from entry_point.metrics import Metrics
@@ -262,14 +262,23 @@ class Opener:
         elif line.channel.retired:
             line.channel.close()
             self.forget(line)
-        elif self._waiting:
-            source = self._waiting.popleft()
-            if source.deadline is not None:
-                source.deadline.cancel()
+        elif source := self._next_waiting():
             self._assign(line, source)
         else:
             line.channel.handler = line
             self._idle.put(line)
+
+    def _next_waiting(self) -> Source | None:
+        """Return the source that has waited longest; one that has gone costs no channel."""
+        while self._waiting:
+            source = self._waiting.popleft()
+            if source.deadline is not None:
+                source.deadline.cancel()
+            if not is_dead(source.sock, self._wait_s):
+                return source
+            close_with_reset(source.sock)
+            self._on_end(source, None, Outcome.RESET_BY_SOURCE, "it did not wait")
+        return None
 
     def _assign(self, line: Line, source: Source) -> None:
         line.relay.busy += 1
