@@ -4,13 +4,25 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test test-slow check format build bench clean
+.PHONY: help demo test test-slow check format build bench clean
+
+help:
+	@echo 'make demo         the suite at work on this machine, until Ctrl-C (ONCE=1: ends by itself)'
+	@echo 'make test         the tests (make test-slow: those that take minutes)'
+	@echo 'make check        format, lint, types and tests: what CI runs'
+	@echo 'make format       put the code into its format'
+	@echo 'make build        wheel and sdist, in dist/'
+	@echo 'make clean        remove everything that these commands made'
+	@echo 'Every one of them makes the environment in $(VENV) first; PYTHON=python3.12 chooses the Python.'
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; try: make PYTHON=python3.12 …")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	touch $@
+
+demo: $(STAMP)
+	@$(BIN)/python -m demo $(if $(filter-out 0,$(ONCE)),--once)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -m 'not slow'
@@ -32,4 +44,4 @@ build: $(STAMP)
 	$(BIN)/python -m build
 
 clean:
-	rm -rf $(VENV) dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis demo/.run

@@ -1,0 +1,1 @@
+"""Shows the suite at work on one machine: ``make demo``."""
