@@ -43,5 +43,9 @@ format: $(STAMP)
 build: $(STAMP)
 	$(BIN)/python -m build
 
+# QUICK=1 ends within two minutes; the figures also go to build/bench.
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks $(if $(QUICK),--quick) --output build/bench
+
 clean:
 	rm -rf $(VENV) dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis demo/.run

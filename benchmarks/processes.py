@@ -1,0 +1,120 @@
+"""Processes that are measured: started with their output in files, watched through /proc."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+DEADLINE_S = 30.0
+"""Seconds for a program to be ready, and to end."""
+
+
+class UnavailableError(Exception):
+    """A system cannot be measured here; the message says why."""
+
+
+class Process:
+    """One running program and whatever it forks; a log on disk costs it what a log costs."""
+
+    def __init__(
+        self,
+        name: str,
+        argv: Sequence[str | Path],
+        directory: Path,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        self.name = name
+        self._out, self._err = directory / f"{name}.out", directory / f"{name}.err"
+        with self._out.open("wb") as out, self._err.open("wb") as err:
+            self._process = subprocess.Popen(
+                [str(each) for each in argv],
+                cwd=directory,
+                env={**os.environ, **(env or {})},
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                start_new_session=True,
+            )
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    @property
+    def log(self) -> str:
+        """The end of what it has written to stderr."""
+        return self._err.read_text(errors="replace")[-2000:]
+
+    def wait_ready(self) -> str:
+        """Return the rest of the first line ``<name> ready <rest>`` on its stdout."""
+        until = time.monotonic() + DEADLINE_S
+        while True:
+            line, newline, _ = self._out.read_text().partition("\n")
+            if newline:
+                return line.removeprefix(f"{self.name} ready ")
+            self._wait(until)
+
+    def wait_listening(self, port: int) -> None:
+        """Wait until somebody listens on the port of 127.0.0.1."""
+        until = time.monotonic() + DEADLINE_S
+        while True:
+            with socket.socket() as sock:
+                if sock.connect_ex(("127.0.0.1", port)) == 0:
+                    return
+            self._wait(until)
+
+    def _wait(self, until: float) -> None:
+        if self._process.poll() is not None or time.monotonic() > until:
+            raise UnavailableError(f"{self.name} does not start: {self.log}")
+        time.sleep(0.02)
+
+    def cpu_s(self) -> float:
+        """Return the CPU time of all its threads so far, in seconds.
+
+        The kernel's CPU clock of the process (clock_getcpuclockid(3)): /proc/<pid>/stat says the
+        same in steps of 10 ms.
+        """
+        return time.clock_gettime(~self.pid << 3 | 2)
+
+    def resident_kib(self) -> int:
+        """Return the resident memory in KiB."""
+        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1])
+        raise UnavailableError(f"{self.name} has ended: {self.log}")
+
+    def close(self) -> None:
+        """End it and all that it has forked."""
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait(DEADLINE_S)
+
+
+def find_program(*names: str) -> str:
+    """Return the path of the first of ``names`` that is installed.
+
+    Raises:
+        UnavailableError: none is.
+    """
+    path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
+    for name in names:
+        if found := shutil.which(name, path=path):
+            return found
+    raise UnavailableError(f"{names[0]} is not installed")
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports of 127.0.0.1 that are free now, for programs that cannot take port 0."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    try:
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
