@@ -29,7 +29,7 @@ from typing import Final, Protocol
 
 from common import frames
 from common.errors import ProtocolError
-from common.sockets import close_with_reset, is_dead
+from common.sockets import close_with_reset, is_dead, watch_on
 from common.tls import unwrap
 
 RECORD_SIZE: Final = 16 * 1024
@@ -246,6 +246,8 @@ class Channel:
             self._deliver(_buffer[:count])
         if ended:
             self._lost(ended)
+        elif not self.paused and not self.closed:
+            watch_on(self._loop, self._tls, self._on_readable)
 
     def _deliver(self, view: memoryview) -> None:
         """Hand the frames in ``view`` to the handler; keep what it cannot take yet."""

@@ -8,11 +8,13 @@ stalled (zero window); :func:`is_dead` tells a stalled peer from a dead one inst
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import socket
 import struct
 import sys
+from collections.abc import Callable
 from typing import Final
 
 from common.addresses import HostPort
@@ -21,6 +23,7 @@ from common.errors import SettingError
 BACKLOG: Final = 4096
 """Connections the kernel holds for us; it lowers this to ``net.core.somaxconn`` by itself."""
 
+_ON_LINUX: Final = sys.platform.startswith("linux")
 _TCP_CLOSE: Final = 7  # the state of a connection that was reset (Linux: net/tcp_states.h)
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 
@@ -101,6 +104,25 @@ def close_with_reset(sock: socket.socket) -> None:
     sock.close()
 
 
+def watch_on(
+    loop: asyncio.AbstractEventLoop, sock: socket.socket, callback: Callable[[], None]
+) -> None:
+    """Make sure that ``callback``, the socket's reader, is called again after a RST.
+
+    libuv (uvloop) reports an error once and then watches no longer; asyncio's own loops report it
+    until it is read. A reader that may have left bytes before the error calls this at its end.
+    """
+    if not _ON_LINUX:
+        return
+    try:
+        state = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
+    except OSError:  # not a TCP socket
+        return
+    if state == _TCP_CLOSE:
+        loop.remove_reader(sock.fileno())
+        loop.add_reader(sock.fileno(), callback)
+
+
 def is_dead(sock: socket.socket, silent_s: float) -> bool:
     """Whether the kernel has lost the peer, for a socket nobody reads from at the moment.
 
@@ -113,7 +135,7 @@ def is_dead(sock: socket.socket, silent_s: float) -> bool:
     try:
         if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
             return True
-        if not sys.platform.startswith("linux"):
+        if not _ON_LINUX:
             return False
         # struct tcp_info (linux/tcp.h): state 0, probes 3, unacked 24, last_ack_recv (ms) 56
         info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 60)

@@ -20,7 +20,7 @@ from typing import Final, Literal
 
 from common import frames
 from common.channel import SILENT_HEARTBEATS, Channel
-from common.sockets import close_with_reset, is_dead
+from common.sockets import close_with_reset, is_dead, watch_on
 
 CHUNK_SIZE: Final = 64 * 1024
 """Bytes read from a local connection at once, and the largest DATA frame sent."""
@@ -209,6 +209,8 @@ class Stream:
             frames.HEADER.pack_into(_buffer, 0, _DATA_WORD | count)
             if not self.channel.write(_buffer[: _HEADER_SIZE + count]):
                 self._stop_reading()
+            else:
+                watch_on(self._loop, self.local, self._on_local_readable)
             return
         self._stop_reading()
         self._fin_sent = True

@@ -194,6 +194,7 @@ class Opener:
         """Keep one relay's pool and channels alive until cancelled."""
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(relay.pool.run)
+            await relay.pool.first_login.wait()  # which also tells the heartbeat
             while True:
                 await anyio.sleep(relay.pool.heartbeat_s)
                 self.drop_untrusted(relay)

@@ -23,6 +23,7 @@ import socket
 from collections.abc import Callable
 from typing import Final
 
+from common.sockets import watch_on
 from relay_server.metrics import Metrics
 from relay_server.pipes import PIPE_SIZE, Pipes
 
@@ -50,7 +51,7 @@ class Forwarder:
         on_end: called once.
     """
 
-    __slots__ = ("_in", "_loop", "_on_end", "_out", "_sink", "ended", "moved")
+    __slots__ = ("_in", "_loop", "_on_end", "_out", "_sink", "_source", "ended", "moved")
 
     def __init__(
         self,
@@ -64,7 +65,7 @@ class Forwarder:
         self.ended = False
         self._loop = loop
         self._in, self._out = source.fileno(), sink.fileno()
-        self._sink = sink
+        self._source, self._sink = source, sink
         self._on_end = on_end
 
     @property
@@ -193,6 +194,7 @@ class SpliceForwarder(Forwarder):
             self._block()
         else:
             self._pipes.give_back(pipe)
+            watch_on(self._loop, self._source, self._on_readable)
 
     def _retry(self) -> None:
         if not self.ended:
@@ -228,7 +230,7 @@ _chunk: Final = memoryview(bytearray(PIPE_SIZE))  # one loop per process: all fo
 class CopyForwarder(Forwarder):
     """Moves bytes through this process, where the kernel cannot."""
 
-    __slots__ = ("_metrics", "_rest", "_source")
+    __slots__ = ("_metrics", "_rest")
 
     def __init__(
         self,
@@ -239,7 +241,6 @@ class CopyForwarder(Forwarder):
         metrics: Metrics,
     ) -> None:
         super().__init__(loop, source, sink, on_end)
-        self._source = source
         self._metrics = metrics
         self._rest = b""
 
@@ -266,6 +267,8 @@ class CopyForwarder(Forwarder):
         if sent is not None and sent < count:
             self._rest = bytes(_chunk[sent:count])
             self._block()
+        elif sent is not None:
+            watch_on(self._loop, self._source, self._on_readable)
 
     def _on_writable(self) -> None:
         sent = self._send(self._rest)

@@ -267,6 +267,7 @@ class Acceptor:
         """Keep one relay's pool and channels alive until cancelled."""
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(relay.pool.run)
+            await relay.pool.first_login.wait()  # which also tells the heartbeat
             while True:
                 await anyio.sleep(relay.pool.heartbeat_s)
                 self._drop_untrusted(relay)
