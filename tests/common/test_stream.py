@@ -43,7 +43,8 @@ class Idle:
         raise frames.not_allowed(frames.DATA, "on an idle channel")
 
     def on_frame(self, kind: int, payload: bytes) -> None:
-        raise frames.not_allowed(kind, "on an idle channel")
+        if kind != frames.PONG:
+            raise frames.not_allowed(kind, "on an idle channel")
 
     def on_drained(self) -> None:
         pass
