@@ -26,6 +26,7 @@ BACKLOG: Final = 4096
 _ON_LINUX: Final = sys.platform.startswith("linux")
 _TCP_CLOSE: Final = 7  # the state of a connection that was reset (Linux: net/tcp_states.h)
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
+_SEND_AFTER_CLOSE: Final = struct.pack("ii", 0, 0)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -97,10 +98,26 @@ def tune(sock: socket.socket) -> None:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
 
-def close_with_reset(sock: socket.socket) -> None:
-    """Close the connection so that the peer sees a RST, never a clean end. Never raises."""
+def end_with_reset(sock: socket.socket) -> None:
+    """Make a RST of whatever closes the socket, the end of this process (``kill -9``) included.
+
+    The kernel would end the connections of a killed process with a FIN, which looks like the end
+    of the data. What a listening socket accepts inherits it. Never raises.
+    """
     with contextlib.suppress(OSError):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+
+
+def close_with_reset(sock: socket.socket) -> None:
+    """Close the connection so that the peer sees a RST, never a clean end. Never raises."""
+    end_with_reset(sock)
+    sock.close()
+
+
+def close_cleanly(sock: socket.socket) -> None:
+    """Close the connection after what the kernel still has to send. Never raises."""
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _SEND_AFTER_CLOSE)
     sock.close()
 
 

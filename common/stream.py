@@ -20,7 +20,7 @@ from typing import Final, Literal
 
 from common import frames
 from common.channel import SILENT_HEARTBEATS, Channel
-from common.sockets import close_with_reset, is_dead, watch_on
+from common.sockets import close_cleanly, close_with_reset, is_dead, watch_on
 
 CHUNK_SIZE: Final = 64 * 1024
 """Bytes read from a local connection at once, and the largest DATA frame sent."""
@@ -67,7 +67,8 @@ class Stream:
     """Joins ``local`` and ``channel`` until the stream ends; then ``on_end`` is called, once.
 
     Args:
-        local: connected and non-blocking; the stream owns it.
+        local: connected and non-blocking, and ends with a RST if this process is killed (see
+            :func:`common.sockets.end_with_reset`); the stream owns it.
         local_name: which end of the stream ``local`` leads to.
         on_end: called with the stream; ``outcome`` and ``detail`` say how it ended, and
             ``channel.closed`` whether the channel can serve another one.
@@ -251,7 +252,7 @@ class Stream:
         self.outcome, self.detail = outcome, detail
         self._stop_local()
         if outcome is Outcome.FINISHED:
-            self.local.close()
+            close_cleanly(self.local)
         else:
             close_with_reset(self.local)
         if abort and not self.channel.closed:

@@ -12,7 +12,7 @@ from common.listener import Listener
 from common.logs import event
 from common.routes import Listener as ListenerRoutes
 from common.routes import RouteTable
-from common.sockets import close_with_reset, listen
+from common.sockets import close_with_reset, end_with_reset, listen
 from common.stream import Outcome, Stream
 from entry_point.metrics import Metrics
 from entry_point.source import Source
@@ -63,6 +63,7 @@ class Entrance:
 
     def _listen(self, routes: ListenerRoutes, bind: str) -> None:
         sock = listen(bind, routes.port)
+        end_with_reset(sock)
         port: int = sock.getsockname()[1]
 
         def accept(sock: socket.socket, address: HostPort) -> None:

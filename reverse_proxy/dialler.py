@@ -15,7 +15,7 @@ from ipaddress import ip_address
 from typing import Final
 
 from common.refusals import Refusal
-from common.sockets import tune
+from common.sockets import end_with_reset, tune
 
 DIAL_TIMEOUT_S: Final = 10.0
 """Seconds for one address to answer; the kernel alone would try for two minutes."""
@@ -150,6 +150,7 @@ class Dial:
         sock, self._sock = self._sock, None
         assert sock is not None  # noqa: S101 - see above
         self._settle(sock)
+        end_with_reset(sock)
         self._on_connected(sock)
 
     def _failed(self, address: str, code: int | None) -> None:
