@@ -13,6 +13,8 @@ Invariants:
 * Every read leaves room for a whole record (16 KiB), so OpenSSL never holds decrypted bytes back
   and a level-triggered loop is enough.
 * While ``paused`` nothing is read; what was read already waits in ``_stash`` (at most one buffer).
+* Of what was read at once, ``FRAMES_AT_ONCE`` frames are delivered before the loop turns to others
+  (``_deferred`` meanwhile), and PINGs are answered once: one peer cannot keep the loop to itself.
 * The ``handler`` is told exactly once that the channel is lost, and nothing after that.
 
 Liveness: whoever has heard nothing for a heartbeat sends PING; three heartbeats of silence end the
@@ -23,21 +25,28 @@ keeps sending PINGs, by which the other side knows, and asks the kernel about it
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
 from collections import deque
 from typing import Final, Protocol
 
 from common import frames
 from common.errors import ProtocolError
+from common.keys import PublicKey
+from common.logs import event
 from common.sockets import close_with_reset, is_dead, watch_on
 from common.tls import unwrap
 
 RECORD_SIZE: Final = 16 * 1024
 """Plaintext bytes of the largest TLS record (RFC 8446, section 5.1)."""
 READ_SIZE: Final = 256 * 1024
+FRAMES_AT_ONCE: Final = 512
+"""Frames of one channel before the loop turns to others; a stream at full speed has 20 in a read,
+and 512 of one byte each take 2 ms."""
 SILENT_HEARTBEATS: Final = 3
 """Heartbeats after which a silent channel is dead; a PING asks after the first full one."""
 
+_BROKEN: Final = "protocol error: "
 _PING: Final = frames.encode(frames.PING)
 _PONG: Final = frames.encode(frames.PONG)
 
@@ -78,6 +87,7 @@ class Channel:
     """
 
     __slots__ = (
+        "_deferred",
         "_fd",
         "_heard",
         "_heartbeat_s",
@@ -120,6 +130,7 @@ class Channel:
         self._silent = 0
         self._reader = frames.FrameReader()
         self._stash = b""
+        self._deferred = False
         self._out: deque[bytes] = deque()
         self._pong_owed = False
         loop.add_reader(self._fd, self._on_readable)
@@ -163,11 +174,8 @@ class Channel:
         if not self.paused or self.closed:
             return
         self.paused = False
-        if self._stash:
-            stash, self._stash = memoryview(self._stash), b""
-            self._deliver(stash)
-        if not self.paused and not self.closed:
-            self._loop.add_reader(self._fd, self._on_readable)
+        if not self._deferred:
+            self._read_on()
 
     def ping(self) -> None:
         """Ask for a sign of life; ``on_frame(PONG)`` follows if there is one."""
@@ -244,44 +252,75 @@ class Channel:
             self._heard = True
             self.heard_at = self._loop.time()
             self._deliver(_buffer[:count])
+        if self.paused or self.closed or self._deferred:
+            return  # what came before the end goes first; the end is still there after it
         if ended:
             self._lost(ended)
-        elif not self.paused and not self.closed:
+        else:
             watch_on(self._loop, self._tls, self._on_readable)
+
+    def _read_on(self) -> None:
+        """Go on with what has been read, then with what comes."""
+        self._deferred = False
+        if self.paused or self.closed:
+            return
+        if self._stash:
+            stash, self._stash = memoryview(self._stash), b""
+            self._deliver(stash)
+        if not (self.paused or self.closed or self._deferred):
+            self._loop.add_reader(self._fd, self._on_readable)
+
+    def _defer(self) -> None:
+        """Let the loop turn to others before the rest is delivered."""
+        self._deferred = True
+        self._loop.remove_reader(self._fd)
+        self._loop.call_soon(self._read_on)
 
     def _deliver(self, view: memoryview) -> None:
         """Hand the frames in ``view`` to the handler; keep what it cannot take yet."""
+        try:
+            self._hand_out(view)
+        except ProtocolError as error:
+            self._lost(f"{_BROKEN}{error}")
+        if self._pong_owed:
+            self._answer()
+
+    def _hand_out(self, view: memoryview) -> None:
         reader = self._reader
         position, end = 0, len(view)
-        try:
-            while position < end:
-                kind, payload, position = reader.next(view, position)
-                if kind == frames.DATA:
-                    taken = self.handler.on_data(payload)  # type: ignore[arg-type]
-                    rest = len(payload) - taken
-                    if rest and not self.closed:
-                        reader.put_back(rest)
-                        position -= rest
-                        self.pause()
-                elif kind == frames.PING:
-                    self._answer()
-                elif kind:
-                    if kind == frames.GOAWAY:
-                        self.retired = True
-                    self.handler.on_frame(kind, payload)  # type: ignore[arg-type]
-                if self.closed:
-                    return
-                if self.paused:
-                    self._stash = bytes(view[position:])
-                    return
-        except ProtocolError as error:
-            self._lost(f"protocol error: {error}")
+        turns = FRAMES_AT_ONCE
+        while position < end:
+            kind, payload, position = reader.next(view, position)
+            if kind == frames.DATA:
+                taken = self.handler.on_data(payload)  # type: ignore[arg-type]
+                rest = len(payload) - taken
+                if rest and not self.closed:
+                    reader.put_back(rest)
+                    position -= rest
+                    self.pause()
+            elif kind == frames.PING:
+                self._pong_owed = True
+            elif kind:
+                if self._pong_owed and kind != frames.PONG:
+                    self._answer()  # in order: the PONG goes before what the frame brings about
+                    if self.closed:
+                        return
+                if kind == frames.GOAWAY:
+                    self.retired = True
+                self.handler.on_frame(kind, payload)  # type: ignore[arg-type]
+            if self.closed:
+                return
+            turns -= 1
+            if self.paused or (not turns and position < end):
+                self._stash = bytes(view[position:])
+                if not self.paused:
+                    self._defer()
+                return
 
     def _answer(self) -> None:
         # A peer that pings without reading our answers gets one answer, not a queue of them.
-        if self._out:
-            self._pong_owed = True
-        else:
+        if not self._out and not self.closed:
+            self._pong_owed = False
             self.write(_PONG)
 
     def _on_writable(self) -> None:
@@ -310,3 +349,16 @@ def _words(error: OSError) -> str:
     if isinstance(error, ssl.SSLError):
         return (error.reason or str(error)).replace("_", " ").lower()
     return error.strerror or str(error)
+
+
+def log_idle_loss(log: logging.Logger, partner: bytes, reason: str) -> None:
+    """Tell that a channel without a stream was lost; loudly if the partner (a key) broke rules."""
+    broken = reason.startswith(_BROKEN)
+    event(
+        log,
+        logging.WARNING if broken else logging.DEBUG,
+        "channel closed",
+        budget_key="channel protocol error" if broken else None,
+        partner=PublicKey(partner).fingerprint,
+        reason=reason,
+    )

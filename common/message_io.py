@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 
 import anyio
+import anyio.lowlevel
 
 from common.errors import LinkLost
 from common.wire import Message, MessageReader, encode
@@ -41,12 +42,15 @@ class MessageStream:
                 raise LinkLost(f"the connection ended: {error.strerror or error}") from None
 
     async def receive(self) -> Message:
-        """Return the next message.
+        """Return the next message; others have their turn before each, however fast they come.
 
         Raises:
             LinkLost: the connection ended.
             ProtocolError: what came is not a message.
         """
+        # Without this a peer that never stops talking would keep the loop, and with it the clock
+        # of every deadline, to itself.
+        await anyio.lowlevel.checkpoint()
         while True:
             try:
                 data = self._tls.recv(self._reader.need)

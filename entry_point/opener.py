@@ -18,7 +18,7 @@ import anyio
 
 from common import frames
 from common.addresses import HostPort
-from common.channel import Channel
+from common.channel import Channel, log_idle_loss
 from common.client import new_backoff
 from common.link import Client
 from common.link_pool import Joined, LinkPool
@@ -69,7 +69,7 @@ class Line:
 
     def on_lost(self, reason: str) -> None:
         """Forget the channel."""
-        event(log, logging.DEBUG, "idle channel lost", reason=reason)
+        log_idle_loss(log, self.partner, reason)
         self._opener.forget(self)
 
 

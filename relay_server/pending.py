@@ -6,17 +6,25 @@ Callbacks instead of a task: a relay may hold thousands of them.
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import ssl
-from typing import Protocol
+from typing import Final, Protocol
 
 from common.addresses import HostPort
 from common.errors import ProtocolError
+from common.keys import PublicKey
 from common.link_states import State
+from common.logs import event
 from common.tls import unwrap
 from common.wire import Message, MessageReader, Ping, Pong, Ready, encode
 from relay_server.login import Admitted
 from relay_server.matchmaker import Party
+
+log = logging.getLogger(__name__)
+
+MESSAGES_AT_ONCE: Final = 16
+"""Messages of one client before the loop turns to others: a PING a heartbeat is all there is."""
 
 
 class Owner(Protocol):
@@ -116,6 +124,7 @@ class PendingLink:
             self._owner.on_lost(self, reason)
 
     def _on_readable(self) -> None:
+        turns = MESSAGES_AT_ONCE
         try:
             # After READY the next record on the socket is the partner's: not one byte further.
             while not self.closed and self._state.state is not State.HANDED_OVER:
@@ -124,11 +133,27 @@ class PendingLink:
                     self.lose("the client ended the connection")
                     return
                 message = self._reader.feed(data)
-                if message is not None:
-                    self._take(message)
+                if message is None:
+                    continue
+                self._take(message)
+                turns -= 1
+                if not turns:
+                    # What OpenSSL has decrypted already does not make the socket readable.
+                    if not self.closed and self._tls.pending():
+                        self._loop.call_soon(self._on_readable)
+                    return
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return
         except ProtocolError as error:
+            event(
+                log,
+                logging.WARNING,
+                "link ended for a protocol error",
+                budget_key="link protocol error",
+                client=str(self.address),
+                key=PublicKey(self.party.key).fingerprint,
+                reason=str(error),
+            )
             self.lose(f"protocol error: {error}")
         except OSError as error:
             reason = getattr(error, "reason", None) or error.strerror or error

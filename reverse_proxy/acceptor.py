@@ -18,7 +18,7 @@ import anyio
 
 from common import frames
 from common.addresses import HostPort
-from common.channel import Channel
+from common.channel import Channel, log_idle_loss
 from common.client import Partners, new_backoff
 from common.link import Client
 from common.link_pool import Joined, LinkPool
@@ -103,6 +103,8 @@ class Desk:
         if self._dial is not None:
             self._dial.cancel()
             self._report(Outcome.LOST, reason)
+        else:
+            log_idle_loss(log, self.partner, reason)
         self._acceptor.forget(self)
 
     # A stream's life

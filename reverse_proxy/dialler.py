@@ -14,6 +14,8 @@ from collections.abc import Callable
 from ipaddress import ip_address
 from typing import Final
 
+from common.addresses import parse_host
+from common.errors import AddressError
 from common.refusals import Refusal
 from common.sockets import end_with_reset, tune
 
@@ -70,6 +72,12 @@ class Dial:
 
     def start(self) -> None:
         """Begin; a callback may be called before this returns."""
+        try:
+            # What the C library makes of other text (127.1, a NUL in a name) is nobody's business.
+            self._host = parse_host(self._host)
+        except AddressError as error:
+            self._on_refused(Refusal("unresolved", f"cannot resolve this here: {error}"))
+            return
         if _is_address(self._host):
             self._addresses = [self._host]
             self._next()
