@@ -36,14 +36,10 @@ TIMEOUT_S: Final = 60.0
 def make_site(site: Path) -> dict[str, str]:
     """Write a page and a file of random bytes; return their paths with their SHA-256."""
     site.mkdir()
-    (site / "index.html").write_bytes(PAGE)
-    digest = hashlib.sha256()
-    with (site / "large.bin").open("wb") as file:
-        for _ in range(FILE_MB):
-            block = os.urandom(MB)
-            digest.update(block)
-            file.write(block)
-    return {"/": hashlib.sha256(PAGE).hexdigest(), "/large.bin": digest.hexdigest()}
+    content = {"index.html": PAGE, "large.bin": os.urandom(FILE_MB * MB)}
+    for name, data in content.items():
+        (site / name).write_bytes(data)
+    return {f"/{name}": hashlib.sha256(data).hexdigest() for name, data in content.items()}
 
 
 def start(console: Console, children: Children, web_port: str) -> tuple[list[Child], int]:
