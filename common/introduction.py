@@ -109,7 +109,7 @@ def peer_key(certificate: bytes | None) -> bytes:
         raise HandshakeError("the peer showed no key; is it a client of this suite?")
     try:
         key = x509.load_der_x509_certificate(certificate).public_key()
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except (ValueError, x509.InvalidVersion, UnsupportedAlgorithm) as error:
         raise HandshakeError(f"the peer's certificate cannot be read: {error}") from None
     if not isinstance(key, Ed25519PublicKey):
         raise HandshakeError(f"the peer showed a {type(key).__name__}, not an ed25519 key")

@@ -49,7 +49,7 @@ instances = st.binary(min_size=16, max_size=16)
 words = st.text(max_size=64)
 counts = st.integers(0, 2**31)
 messages = st.one_of(
-    st.builds(Trust, st.lists(keys, max_size=KEYS_PER_TRUST)),
+    st.builds(Trust, st.lists(keys, min_size=1, max_size=KEYS_PER_TRUST)),
     st.builds(
         Hello,
         st.lists(st.integers(0, 2**63 - 1), min_size=1, max_size=16),

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import re
+import socket
+import time
+
+import pytest
+
+from common import sockets
+from common.errors import SettingError
+from common.sockets import close_with_reset, is_dead, listen
+from tests.common.loops import on_both_loops, run, turns, until
+from tests.common.sessions import tcp_pair
+
+
+@pytest.mark.parametrize("host", ["", "*"])
+def test_all_addresses_are_ipv4_and_ipv6(host: str) -> None:
+    with listen(host, 0) as listener:
+        assert not listener.getblocking()
+        port = listener.getsockname()[1]
+        for address in ("127.0.0.1", "::1"):
+            socket.create_connection((address, port), 5).close()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_one_address_is_just_that(host: str) -> None:
+    with listen(host, 0) as listener:
+        name = listener.getsockname()
+        assert name[0] == host
+        other = "::1" if host == "127.0.0.1" else "127.0.0.1"
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection((other, name[1]), 5)
+
+
+def test_accepted_sockets_are_tuned() -> None:
+    with listen("127.0.0.1", 0) as listener:
+        client = socket.create_connection(listener.getsockname(), 5)
+        listener.setblocking(True)
+        accepted, _ = listener.accept()
+        for sock in (accepted,):
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        client.close()
+        accepted.close()
+
+
+def test_an_address_in_use_is_named() -> None:
+    with listen("127.0.0.1", 0) as listener:
+        port = listener.getsockname()[1]
+        expected = (
+            f"cannot listen on 127.0.0.1:{port}: Address already in use; another program listens "
+            "there; choose another port, or 0 for any free one"
+        )
+        with pytest.raises(SettingError, match=re.escape(expected)):
+            listen("127.0.0.1", port)
+
+
+def test_an_address_of_another_machine_is_named() -> None:
+    with pytest.raises(SettingError, match="this machine does not have that address; see: ip addr"):
+        listen("192.0.2.1", 0)
+    with pytest.raises(SettingError, match=re.escape("cannot listen on [2001:db8::7]:0: ")):
+        listen("2001:db8::7", 0)
+
+
+def test_a_machine_without_ipv6_listens_on_ipv4(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = socket.socket
+
+    def without(family: int = socket.AF_INET, *args: int) -> socket.socket:
+        if family == socket.AF_INET6:
+            raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+        return real(family, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sockets.socket, "socket", without)  # type: ignore[attr-defined]
+        listener = listen("", 0)
+    with listener:
+        assert listener.family == socket.AF_INET
+        assert listener.getsockname()[0] == "0.0.0.0"
+
+
+@on_both_loops
+def test_a_close_with_reset_is_seen_as_one(kind: str) -> None:
+    async def main() -> None:
+        left, right = tcp_pair()
+        left.send(b"unread")
+        close_with_reset(left)
+        close_with_reset(left)  # already closed: no matter
+        await turns()
+        assert right.recv(100) == b"unread"
+        with pytest.raises(ConnectionResetError):
+            right.recv(100)
+        right.close()
+
+    run(kind, main)
+
+
+@on_both_loops
+def test_a_stalled_reader_is_alive_and_a_reset_is_dead(kind: str) -> None:
+    async def main() -> None:
+        left, right = tcp_pair(16 * 1024)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                left.send(bytes(1 << 16))
+        # A window that is shut for a while: the kernel probes it and the probes are acknowledged.
+        end = time.monotonic() + 1.0
+        while time.monotonic() < end:
+            assert not is_dead(left, 0.9)
+            await asyncio.sleep(0.01)
+        assert not is_dead(right, 0)
+        close_with_reset(right)
+        await until(lambda: is_dead(left, 3600), "the RST is seen")
+        left.close()
+        assert is_dead(left, 3600)
+
+    run(kind, main)
+
+
+def test_an_end_and_a_half_close_are_not_death() -> None:
+    left, right = tcp_pair()
+    assert not is_dead(left, 0)
+    right.shutdown(socket.SHUT_WR)
+    assert not is_dead(left, 0)
+    left.send(b"still heard")
+    assert not is_dead(right, 0)
+    left.close()
+    right.close()
