@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import time
@@ -14,12 +15,16 @@ from common.key_files import load_identity
 from common.key_options import KeyOptions
 from common.keys import Identity
 from common.link import Client
+from common.logs import event
 from common.metrics import MetricsServer
+from common.refusals import Refusal
 from common.settings import ClientSettings
 from common.tls import link_context
 from common.trusted_keys import TrustedKey, TrustedKeys
 from common.trusted_keys_file import load_trusted_keys
 from common.wire import MAX_GROUP, MAX_PARTNERS, Role
+
+log = logging.getLogger(__name__)
 
 DEFAULT_PORT = 4433
 """The relay's port when ``--server-address`` names none."""
@@ -31,13 +36,15 @@ class Partners:
     """Whom this client accepts as a partner: the keys in ``--trusted-keys``, or its own.
 
     ``from=`` is the relay's to enforce, for only the relay sees addresses; the file says so by
-    refusing such keys here.
+    refusing such keys here. Whoever can be no partner is told of when the file is read, for later
+    it is only not offered to the relay, in silence.
     """
 
     def __init__(self, path: str, own: Identity, role: Role, group: str) -> None:
         self._path, self._own = path, own
         self._role, self._group = _PARTNER_OF[role], group
         self._keys = self._load()
+        self._warn()
 
     def reload(self) -> None:
         """Read the file again; on an error the keys stay as they are.
@@ -46,17 +53,32 @@ class Partners:
             UsageError: the file cannot be read or does not parse.
         """
         self._keys = self._load()
+        self._warn()
 
     def get(self, key: bytes) -> TrustedKey | None:
         """Return the trusted key, if it may be a partner now."""
         trusted = self._keys.get(key)
-        if trusted is None or trusted.check_login(self._role, self._group, None, time.time()):
-            return None
-        return trusted
+        return None if trusted is None or self._refusal(trusted) else trusted
 
     def raw_keys(self) -> list[bytes]:
         """Return the 32 bytes of every key that may be a partner now."""
         return [each.key.raw for each in self._keys if self.get(each.key.raw)]
+
+    def _refusal(self, trusted: TrustedKey) -> Refusal | None:
+        return trusted.check_login(self._role, self._group, None, time.time())
+
+    def _warn(self) -> None:
+        for each in self._keys:
+            refusal = self._refusal(each)
+            if refusal is not None:
+                event(
+                    log,
+                    logging.WARNING,
+                    "a trusted key can be no partner",
+                    budget_key="a trusted key can be no partner",
+                    code=refusal.code,
+                    reason=refusal.detail,
+                )
 
     def _load(self) -> TrustedKeys:
         if not self._path:

@@ -28,7 +28,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from common.errors import ProtocolError
-from common.wire import MAX_GROUP, Sentence, Word
+from common.wire import MAX_GROUP, Sentence, Word, sentence
 
 INNER_ALPN: Final = "tcp-relay-inner/1"
 """ALPN protocol id of the session between two partners (RFC 7301)."""
@@ -108,8 +108,9 @@ def encode_open(message: Open) -> bytes:
 
 
 def encode_refused(message: Refused) -> bytes:
-    """Return the REFUSED frame."""
-    return encode(REFUSED, _encoder.encode(message))
+    """Return the REFUSED frame; a detail that is too long is cut."""
+    cut = Refused(message.code, sentence(message.detail))
+    return encode(REFUSED, _encoder.encode(cut))
 
 
 def decode_open(payload: bytes) -> Open:

@@ -144,7 +144,7 @@ class LinkPool:
                     allowed = 1 - self._dialling
                     if allowed > 0:
                         await self._pause()
-                for _ in range(allowed):
+                for _ in range(0 if self._stopped else allowed):
                     self.links += 1
                     self._dialling += 1
                     tasks.start_soon(self._keep_link)
@@ -158,6 +158,10 @@ class LinkPool:
             await anyio.sleep(URGENT_DELAY_S)
             await self._urgent.wait()
         self._urgent = anyio.Event()
+
+    def renew(self) -> None:
+        """Dial anew what is pending: the relay knows only the partners of the time of the login."""
+        self._close_pending(len(self._pending))
 
     def _close_pending(self, count: int) -> None:
         for scope in list(self._pending.values())[:count]:

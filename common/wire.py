@@ -39,6 +39,9 @@ MAX_PARTNERS: Final = 4096
 MAX_GROUP: Final = 64
 """Characters of a group's name."""
 
+MAX_SENTENCE: Final = 1024
+"""Characters (and, as we send it, bytes) of a sentence for a person."""
+
 Role: TypeAlias = Literal["entry-point", "reverse-proxy"]
 """What a client is: entry-points are openers, reverse-proxies are acceptors."""
 
@@ -47,7 +50,7 @@ ROLES: Final[tuple[str, ...]] = get_args(Role)
 Key = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 Instance = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
 Word = Annotated[str, msgspec.Meta(max_length=64)]
-Sentence = Annotated[str, msgspec.Meta(max_length=1024)]
+Sentence = Annotated[str, msgspec.Meta(max_length=MAX_SENTENCE)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**31)]
 
 
@@ -114,6 +117,15 @@ class Ready(msgspec.Struct, array_like=True, frozen=True, tag=9):
 
 
 Message: TypeAlias = Trust | Hello | Welcome | Denied | Ping | Pong | GoAway | Paired | Ready
+
+
+def sentence(text: str) -> str:
+    """Return ``text`` cut to what fits into a ``Sentence``: a path or a list of names may not."""
+    data = text.encode("utf-8", "replace")
+    if len(data) <= MAX_SENTENCE:
+        return text
+    return data[: MAX_SENTENCE - 3].decode("utf-8", "ignore") + "\u2026"
+
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)

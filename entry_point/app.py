@@ -56,6 +56,7 @@ async def serve(settings: EntryPointSettings, service: Service) -> None:
     )
     entrance = Entrance(table, settings.bind, metrics=metrics, serve=opener.open)
     service.on_reload(partners.reload)
+    service.on_reload(opener.reconsider)
     exporter = None
     if settings.metrics:
         gauges = {

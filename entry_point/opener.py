@@ -20,6 +20,7 @@ from common import frames
 from common.addresses import HostPort
 from common.channel import Channel, log_idle_loss
 from common.client import new_backoff
+from common.keys import PublicKey
 from common.link import Client
 from common.link_pool import Joined, LinkPool
 from common.logs import event
@@ -202,11 +203,24 @@ class Opener:
                     line.channel.tick()
                 self._shrink(relay)
 
+    def reconsider(self) -> None:
+        """Act at once on other trusted keys."""
+        for relay in self.relays:
+            self.drop_untrusted(relay)
+            relay.pool.renew()
+
     def drop_untrusted(self, relay: Relay) -> None:
         """End the channels, streams included, whose partner's key has expired or was removed."""
         for line in [each for each in relay.lines if not self._trusted(each.partner)]:
             reason = "the partner's key is no longer trusted"
-            event(log, logging.WARNING, "channel closed", reason=reason)
+            event(
+                log,
+                logging.WARNING,
+                "channel closed",
+                budget_key="channel of a key that is no longer trusted",
+                partner=PublicKey(line.partner).fingerprint,
+                reason=reason,
+            )
             line.channel.lose(reason)
 
     def stop(self) -> None:
@@ -353,6 +367,8 @@ class Opener:
         reasons = [each.pool.trouble for each in self.relays if each.pool.trouble]
         if reasons:
             return reasons[0]
+        if not self._client.partners():
+            return "no key in --trusted-keys can be a partner now; the log says why for each"
         return (
             f"no reverse-proxy of group {self._client.group!r} that trusts this key, and is "
             "trusted, has a link at the relay"

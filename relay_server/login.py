@@ -15,13 +15,13 @@ from typing import Final
 import anyio
 
 from common.addresses import HostPort
-from common.errors import DeniedError, LinkLost, ProtocolError
+from common.errors import DeniedError, HandshakeError, LinkLost, ProtocolError
 from common.keys import PublicKey
 from common.link_states import LinkState
 from common.message_io import MessageStream
 from common.refusals import Refusal
 from common.tls import handshake, proven_key, wrap
-from common.wire import ALPN, MAX_PARTNERS, VERSION, Denied, Hello, Trust
+from common.wire import ALPN, MAX_PARTNERS, VERSION, Denied, Hello, Trust, sentence
 from relay_server.matchmaker import Party
 
 FIRST_BYTE_S: Final = 5.0
@@ -75,9 +75,24 @@ async def login(
     except TimeoutError:
         tls.close()
         raise LinkLost(f"no HELLO within {HANDSHAKE_S:g} s of the first byte") from None
+    except HandshakeError as error:
+        tls.close()
+        raise HandshakeError(f"{error}{_advice(str(error))}") from None
     except BaseException:
         tls.close()
         raise
+
+
+def _advice(reason: str) -> str:
+    """Return the next step for a handshake that failed for ``reason``, where there is one."""
+    if "certificate expired" in reason:
+        return "; this relay's certificate has expired: gen-cert x509 --force"
+    if "alert" in reason and ("unknown ca" in reason or "certificate" in reason):
+        return (
+            "; the client does not accept this relay's certificate: copy server.crt to it, and"
+            " name it with --server-cert there"
+        )
+    return ""
 
 
 async def _introduction(tls: ssl.SSLSocket, address: HostPort, judge: Judge) -> Admitted:
@@ -101,7 +116,7 @@ async def _introduction(tls: ssl.SSLSocket, address: HostPort, judge: Judge) -> 
             raise ProtocolError(f"more than {MAX_PARTNERS} partner keys")
     refusal = _version(message) or judge(key, message, address)
     if refusal is not None:
-        denied = Denied(refusal.code, refusal.detail)
+        denied = Denied(refusal.code, sentence(refusal.detail))
         state.advance(denied)
         with anyio.move_on_after(DENIED_S):
             await messages.send(denied)

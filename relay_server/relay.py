@@ -27,7 +27,7 @@ from common.keys import PublicKey
 from common.logs import event
 from common.refusals import Refusal
 from common.trusted_keys import TrustedKeys
-from common.wire import VERSION, Denied, GoAway, Hello, Paired, Welcome
+from common.wire import VERSION, Denied, GoAway, Hello, Paired, Welcome, sentence
 from relay_server.admission import Admission, source_of
 from relay_server.login import Admitted, login, unknown_key
 from relay_server.matchmaker import Matchmaker, Party
@@ -340,13 +340,23 @@ class Relay:
             refusal = judge(link.party, link.address.host)
             if refusal is not None and link not in self._weddings:
                 self._log_refused(link.address, refusal.code, refusal.detail)
-                if link.send(Denied(refusal.code, refusal.detail)):
+                if link.send(Denied(refusal.code, sentence(refusal.detail))):
                     link.lose(refusal.code)
         for pair in list(self._pairs):
             for party, address in zip(pair.parties, pair.addresses, strict=True):
                 refusal = judge(party, address)
                 if refusal is not None:
+                    event(
+                        log,
+                        logging.WARNING,
+                        "pair ended",
+                        budget_key=f"pair ended: {refusal.code}",
+                        client=address,
+                        code=refusal.code,
+                        reason=refusal.detail,
+                    )
                     pair.abort(refusal.detail)
+                    break
 
     def _refusal(self, key: bytes, role: str, group: str, address: str) -> Refusal | None:
         trusted = self._keys.get(key)

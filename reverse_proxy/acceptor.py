@@ -20,6 +20,7 @@ from common import frames
 from common.addresses import HostPort
 from common.channel import Channel, log_idle_loss
 from common.client import Partners, new_backoff
+from common.keys import PublicKey
 from common.link import Client
 from common.link_pool import Joined, LinkPool
 from common.logs import event
@@ -313,10 +314,23 @@ class Acceptor:
         for desk in list(relay.desks):
             desk.channel.write(frames.encode(frames.GOAWAY))
 
+    def reconsider(self) -> None:
+        """Act at once on other trusted keys."""
+        for relay in self.relays:
+            self._drop_untrusted(relay)
+            relay.pool.renew()
+
     def _drop_untrusted(self, relay: Relay) -> None:
         for desk in [each for each in relay.desks if self.partners.get(each.partner) is None]:
             reason = "the partner's key is no longer trusted"
-            event(log, logging.WARNING, "channel closed", reason=reason)
+            event(
+                log,
+                logging.WARNING,
+                "channel closed",
+                budget_key="channel of a key that is no longer trusted",
+                partner=PublicKey(desk.partner).fingerprint,
+                reason=reason,
+            )
             desk.channel.lose(reason)
 
     def _wanted(self, relay: Relay, backlog: int) -> int:

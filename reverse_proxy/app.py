@@ -54,6 +54,7 @@ async def serve(settings: ReverseProxySettings, service: Service) -> None:
         metrics=metrics,
     )
     service.on_reload(partners.reload)
+    service.on_reload(acceptor.reconsider)
     exporter = None
     if settings.metrics:
         gauges = {
