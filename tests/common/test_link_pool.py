@@ -1,0 +1,346 @@
+"""A pool against a relay that plays a script."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import anyio
+import pytest
+
+from common import link_pool as module
+from common.addresses import HostPort
+from common.backoff import Backoff
+from common.errors import PeerError
+from common.frames import INNER_ALPN
+from common.keys import Identity
+from common.link_pool import BAD_JOINS, Joined, LinkPool
+from common.tls import acceptor_context, handshake, opener_context, wrap
+from common.wire import Denied, GoAway, Paired
+from tests.common.fake_relay import FakeRelay, Session, new_client
+from tests.common.loops import on_both_loops, run, turns, until
+from tests.common.sessions import ANN, BOB, EVE
+
+Script = Callable[[Session], Awaitable[None]]
+
+
+class Owner:
+    """What a pool is told, and how many links it is asked for."""
+
+    def __init__(self, wanted: int) -> None:
+        self.wanted = wanted
+        self.joined: list[Joined] = []
+        self.goaways = 0
+        self.backlogs: list[int] = []
+        self.delays: list[float] = []
+        self.pool: LinkPool
+
+    def on_goaway(self) -> None:
+        self.goaways += 1
+
+    def delay(self) -> float:
+        self.delays.append(0.01)
+        return 0.01
+
+
+@contextlib.asynccontextmanager
+async def running(
+    script: Script,
+    wanted: int = 1,
+    *,
+    address: HostPort | None = None,
+    partners: tuple[Identity, ...] = (BOB,),
+    base_s: float = 0.0,
+) -> AsyncIterator[tuple[Owner, FakeRelay]]:
+    relay, owner = FakeRelay(script), Owner(wanted)
+    owner.pool = pool = LinkPool(
+        address or relay.address,
+        new_client(partners=partners),
+        opener_context(ANN),
+        wanted=lambda: owner.wanted,
+        on_joined=owner.joined.append,
+        on_goaway=owner.on_goaway,
+        on_backlog=owner.backlogs.append,
+        backoff=Backoff(rng=lambda: 0.999, base_s=base_s, cap_s=base_s),
+    )
+    task = asyncio.create_task(pool.run())
+    try:
+        yield owner, relay
+        pool.stop()
+        await relay.close()
+        await asyncio.wait_for(task, 10)
+        assert (pool.links, pool.joining, pool._dialling) == (0, 0, 0)
+    finally:
+        task.cancel()
+        await relay.close()
+        for each in owner.joined:
+            each.tls.close()
+
+
+async def wait(session: Session) -> None:
+    """A relay that has no partner for anybody."""
+    await session.welcome()
+    while True:
+        await session.receive()
+
+
+@on_both_loops
+def test_links_are_kept_pending_and_let_go(kind: str) -> None:
+    async def main() -> None:
+        async with running(wait, 5) as (owner, relay):
+            await until(lambda: owner.pool.logins == 5, "five logins")
+            assert (owner.pool.links, owner.pool.healthy) == (5, True)
+            assert owner.pool.heartbeat_s == 5.0
+            owner.wanted = 2
+            owner.pool.poke()
+            await until(lambda: relay.open == 2, "three closed")
+            owner.wanted = 4
+            owner.pool.poke()
+            await until(lambda: owner.pool.logins == 7, "two more")
+            assert owner.pool.failures == 0
+            owner.pool.stop()
+            await until(lambda: relay.open == 0, "all closed")
+
+    run(kind, main)
+
+
+@on_both_loops
+def test_a_pair_becomes_an_inner_session_and_is_replaced_at_once(kind: str) -> None:
+    async def main() -> None:
+        hold = anyio.Event()
+
+        async def script(session: Session) -> None:
+            await session.welcome()
+            if relay.links == 1:
+                await hold.wait()
+                inner = await session.join(backlog=7)
+                inner.close()
+            else:
+                while True:
+                    await session.receive()
+
+        async with running(script) as (owner, relay):
+            await until(lambda: owner.pool.logins == 1, "pending")
+            hold.set()
+            await until(lambda: owner.joined, "joined")
+            await until(lambda: owner.pool.logins == 2, "replaced")
+            (joined,) = owner.joined
+            assert (joined.partner, joined.instance) == (BOB.public.raw, b"B" * 16)
+            assert owner.backlogs == [7]
+            assert (owner.pool.links, owner.pool.joining, owner.pool.failures) == (1, 0, 0)
+
+    run(kind, main)
+
+
+@on_both_loops
+def test_a_denial_is_the_trouble_until_it_is_over(
+    kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+
+    async def main() -> None:
+        async def script(session: Session) -> None:
+            if relay.links > 3:
+                await wait(session)
+            await session.greeting()
+            await session.send(Denied("unknown-key", "who are you?"))
+
+        async with running(script, 3) as (owner, relay):
+            await until(lambda: owner.pool.trouble, "trouble")
+            assert owner.pool.trouble == "who are you?"
+            assert owner.pool.links <= 3
+            await until(lambda: owner.pool.logins == 3, "three links in the end")
+            assert owner.pool.healthy
+            assert owner.pool.failures == 3
+        messages = [each.getMessage() for each in caplog.records]
+        assert messages.count("relay trouble") == 1  # told when it changes, not at every try
+        assert messages.count("relay connected") == 1
+
+    run(kind, main)
+
+
+@on_both_loops
+def test_one_dial_at_a_time_while_there_is_trouble(kind: str) -> None:
+    async def main() -> None:
+        most = 0
+
+        async def script(session: Session) -> None:
+            nonlocal most
+            await session.greeting()
+            if relay.links > 8:
+                most = max(most, relay.open)
+            await session.send(Denied("x", "no"))
+
+        async with running(script, 8) as (owner, relay):
+            await until(lambda: owner.pool.failures >= 30, "many tries")
+            assert most == 1
+
+    run(kind, main)
+
+
+@on_both_loops
+def test_a_relay_that_is_not_there(kind: str) -> None:
+    async def main() -> None:
+        gone = FakeRelay(wait)
+        await gone.close()
+        async with running(wait, address=gone.address) as (owner, _):
+            await until(lambda: owner.pool.failures >= 3, "tries")
+            assert owner.pool.trouble.startswith(f"cannot reach the relay at {gone.address}: ")
+            assert not owner.pool.first_login.is_set()
+
+    run(kind, main)
+
+
+@on_both_loops
+def test_a_source_that_waits_shortens_the_delay(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "URGENT_DELAY_S", 0.01)
+
+    async def main() -> None:
+        async def script(session: Session) -> None:
+            await session.greeting()
+            await session.send(Denied("x", "no"))
+
+        async with running(script, base_s=3600) as (owner, relay):
+            for tries in (1, 2, 3):
+                await until(lambda: owner.pool.failures == tries, "a try")  # noqa: B023
+                await turns()
+                assert relay.links == tries
+                owner.pool.hurry()
+
+    run(kind, main)
+
+
+@on_both_loops
+def test_after_a_stop_in_a_delay_nobody_dials(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "URGENT_DELAY_S", 0.01)
+
+    async def main() -> None:
+        async def script(session: Session) -> None:
+            await session.greeting()
+            await session.send(Denied("x", "no"))
+
+        relay, owner = FakeRelay(script), Owner(1)
+        pool = LinkPool(
+            relay.address,
+            new_client(),
+            opener_context(ANN),
+            wanted=lambda: 1,
+            on_joined=owner.joined.append,
+            on_goaway=owner.on_goaway,
+            on_backlog=owner.backlogs.append,
+            backoff=Backoff(rng=lambda: 0.999, base_s=3600, cap_s=3600),
+        )
+        task = asyncio.create_task(pool.run())
+        await until(lambda: pool.failures == 1, "a try")
+        await turns()
+        pool.stop()
+        await asyncio.wait_for(task, 10)
+        assert relay.links == 1
+        await relay.close()
+
+    run(kind, main)
+
+
+@on_both_loops
+def test_a_partner_that_is_not_trusted_is_not_joined(
+    kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        async def script(session: Session) -> None:
+            await session.welcome()
+            await session.send(Paired(EVE.public.raw, bytes(16), True, 0))
+            while True:
+                await session.receive()
+
+        async with running(script) as (owner, relay):
+            await until(lambda: owner.pool.failures >= 1, "refused")
+            await until(lambda: any("lost" not in str(e) for e in relay.errors), "closed")
+            assert owner.joined == []
+
+    run(kind, main)
+
+
+@on_both_loops
+@pytest.mark.parametrize("lie", ["key", "part"])
+def test_a_relay_that_lies_about_the_partner_is_found_out(kind: str, lie: str) -> None:
+    async def main() -> None:
+        async def script(session: Session) -> None:
+            await session.welcome()
+            if lie == "part":
+                (await session.pair(opener=False)).close()
+                return
+            raw = await session.pair(BOB)  # announced Bob, and Eve answers
+            inner = wrap(acceptor_context(EVE), raw, server=True)
+            try:
+                await handshake(inner, INNER_ALPN)
+            finally:
+                inner.close()
+
+        async with running(script, partners=(BOB, EVE)) as (owner, _):
+            await until(lambda: owner.pool.failures >= 2, "found out")
+            await until(lambda: owner.pool._bad_joins >= 2, "counted")
+            assert owner.joined == []
+
+    run(kind, main)
+
+
+@on_both_loops
+def test_pairs_that_come_to_nothing_slow_the_pool_down(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "URGENT_DELAY_S", 0.01)
+
+    async def main() -> None:
+        async def script(session: Session) -> None:
+            await session.welcome()
+            (await session.pair()).close()
+
+        async with running(script, 4, base_s=3600) as (owner, relay):
+            await until(lambda: owner.pool._bad_joins > BAD_JOINS, "many bad joins")
+            await until(lambda: owner.pool.joining == 0, "settled")
+            await turns(200)
+            links = relay.links
+            await turns(200)
+            assert relay.links == links  # not one more until the delay is over
+            assert BAD_JOINS < links <= BAD_JOINS + 1 + 2 * 4
+
+    run(kind, main)
+
+
+@on_both_loops
+def test_a_partner_that_does_not_answer_has_a_deadline(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "INNER_DEADLINE_S", 0.02)
+
+    async def main() -> None:
+        async def script(session: Session) -> None:
+            await session.welcome()
+            if relay.links > 1:
+                await wait_forever.wait()
+            with await session.pair():
+                await until(lambda: owner.pool._bad_joins, "given up")
+
+        wait_forever = anyio.Event()
+        async with running(script) as (owner, relay):
+            await until(lambda: owner.pool._bad_joins == 1, "given up")
+
+    run(kind, main)
+
+
+@on_both_loops
+def test_goaway_is_passed_on(kind: str) -> None:
+    async def main() -> None:
+        async def script(session: Session) -> None:
+            await session.welcome()
+            await session.send(GoAway())
+            with contextlib.suppress(PeerError):
+                while True:
+                    await session.receive()
+
+        async with running(script, 2) as (owner, _):
+            await until(lambda: owner.goaways == 2, "told")
+
+    run(kind, main)
