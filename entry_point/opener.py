@@ -56,14 +56,18 @@ class Line:
         raise frames.not_allowed(frames.DATA, "on an idle channel")
 
     def on_frame(self, kind: int, payload: bytes) -> None:  # noqa: ARG002 - a Handler
-        """Leave the pool when the acceptor asks for it."""
+        """Leave the pool when the acceptor asks for it, or resets the channel."""
         if kind == frames.GOAWAY:
             self._opener.retire(self)
+        elif kind == frames.RESET:  # the stream before ended well for us, and badly for them
+            self.channel.lose("reset by the acceptor")
         elif kind != frames.PONG:
             raise frames.not_allowed(kind, "on an idle channel")
 
     def on_drained(self) -> None:
-        """Nothing waits for an idle channel to drain."""
+        """Leave, if that was all that was waited for."""
+        if self.channel.retired:
+            self._opener.leave(self)
 
     def on_tick(self) -> None:
         """An idle channel owns nothing else."""
@@ -180,8 +184,16 @@ class Opener:
         """Start no further stream on the channel; close it as soon as it is idle."""
         line.channel.retired = True
         if line in self._idle:
+            self.leave(line)
+
+    def leave(self, line: Line) -> None:
+        """Close an idle channel, after its last frame: a FIN may still wait for the kernel."""
+        if line.channel.drained:
             line.channel.close()
             self.forget(line)
+        else:
+            line.channel.handler = line  # its on_drained comes back here
+            self._idle.discard(line)
 
     def forget(self, line: Line) -> None:
         """Strike a channel that has ended from the account."""
@@ -275,8 +287,7 @@ class Opener:
         if line.channel.closed:
             self.forget(line)
         elif line.channel.retired:
-            line.channel.close()
-            self.forget(line)
+            self.leave(line)
         elif source := self._next_waiting():
             self._assign(line, source)
         else:

@@ -24,7 +24,8 @@ class Proof:
         channel: silent for a while, but not known to be dead.
         request: the OPEN frame.
         on_alive: takes over the channel; called at most once.
-        on_dead: called with a reason instead, at most once; the channel is closed.
+        on_dead: called with a reason instead, at most once; the channel is closed. Never from
+            within :meth:`ask`: the next channel may be dead as well, and the one after it.
     """
 
     def __init__(
@@ -40,9 +41,10 @@ class Proof:
         self._request = request
         self._on_alive, self._on_dead = on_alive, on_dead
         self._timer: asyncio.TimerHandle | None = None
+        self._dead = False
 
     def ask(self) -> None:
-        """Ask; one of the callbacks follows, perhaps before this returns."""
+        """Ask; one of the callbacks follows."""
         reason = f"no sign of life within {PROOF_DEADLINE_S:g} s"
         self._timer = self._loop.call_later(PROOF_DEADLINE_S, self.give_up, reason)
         self._channel.handler = self
@@ -76,7 +78,9 @@ class Proof:
     def on_lost(self, reason: str) -> None:
         """Take the loss for the answer."""
         self._settle()
-        self._on_dead(reason)
+        if not self._dead:
+            self._dead = True
+            self._loop.call_soon(self._on_dead, reason)
 
     def _settle(self) -> None:
         if self._timer is not None:
