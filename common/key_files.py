@@ -124,6 +124,8 @@ def _unreadable(path: str | Path, error: OSError | ValueError) -> KeyFileError:
 def _make(path: str | Path) -> str:
     """Return the command that makes the file at ``path``."""
     directory, name = Path(path).parent, Path(path).name
+    if Path(path).suffix in (".crt", ".key", ".pem") and name not in ("server.crt", "server.key"):
+        return "make server.crt and server.key with: gen-cert x509"
     if name in ("auth", "auth.pub"):
         return f"make it with: gen-cert ed25519 --output {shlex.quote(str(directory))}"
     if name in ("server.crt", "server.key"):

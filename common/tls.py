@@ -142,7 +142,7 @@ async def handshake(tls: ssl.SSLSocket, alpn: str) -> None:
         except ssl.SSLError as error:
             raise HandshakeError(_reason(error)) from None
         except OSError as error:
-            raise LinkLost(f"the connection ended in the TLS handshake: {error}") from None
+            raise LinkLost(f"the connection ended in the TLS handshake: {_reason(error)}") from None
     if tls.selected_alpn_protocol() != alpn:
         raise HandshakeError(f"the peer does not speak {alpn}; is it a program of this suite?")
 
