@@ -17,15 +17,19 @@ Invariants:
   (``_deferred`` meanwhile), and PINGs are answered once: one peer cannot keep the loop to itself.
 * The ``handler`` is told exactly once that the channel is lost, and nothing after that.
 
-Liveness: whoever has heard nothing for a heartbeat sends PING; three heartbeats of silence end the
-channel. A side that does not read, because its own consumer stalls, cannot judge by silence: it
-keeps sending PINGs, by which the other side knows, and asks the kernel about its own leg.
+Liveness: whoever has sent nothing for a heartbeat sends PING; three heartbeats of silence end the
+channel. It is sending that counts, not hearing: who only receives a long transfer hears enough, but
+the sender does not, and its own PING would wait behind all the data on the way. A side that does
+not read, because its own consumer stalls, cannot judge by silence: it asks the kernel about its own
+leg. When it reads again, the other side has as long as the stall was, besides: what was dropped for
+want of room is sent again after a time that doubles, and a sign of life waits behind it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import ssl
 from collections import deque
 from typing import Final, Protocol
@@ -47,6 +51,9 @@ SILENT_HEARTBEATS: Final = 3
 """Heartbeats after which a silent channel is dead; a PING asks after the first full one."""
 
 _BROKEN: Final = "protocol error: "
+LONGEST_RETRY_S: Final = 120.0
+"""The longest time between two attempts of TCP to send the same data (Linux: TCP_RTO_MAX)."""
+
 _PING: Final = frames.encode(frames.PING)
 _PONG: Final = frames.encode(frames.PONG)
 
@@ -96,6 +103,7 @@ class Channel:
         "_pong_owed",
         "_read",
         "_reader",
+        "_sent",
         "_silent",
         "_stash",
         "_tls",
@@ -127,6 +135,7 @@ class Channel:
         self._write = tls.write
         self._heartbeat_s = heartbeat_s
         self._heard = True
+        self._sent = True
         self._silent = 0
         self._reader = frames.FrameReader()
         self._stash = b""
@@ -149,6 +158,7 @@ class Channel:
         if self._out or self.closed:
             self._out.append(bytes(data))
             return False
+        self._sent = True
         try:
             sent = self._write(data)
             while sent < len(data):
@@ -186,7 +196,8 @@ class Channel:
         if self.closed:
             return
         if self.paused:
-            self._silent = 0
+            most = math.ceil(LONGEST_RETRY_S / self._heartbeat_s)
+            self._silent = 0 if self._heard else max(min(self._silent, 0) - 1, -most)
             if is_dead(self._tls, SILENT_HEARTBEATS * self._heartbeat_s):
                 self._lost("the connection to the relay is dead")
                 return
@@ -198,9 +209,9 @@ class Channel:
             if self._silent >= SILENT_HEARTBEATS - 1:
                 self._lost(f"silent for {self._loop.time() - self.heard_at:.1f} s")
                 return
-        if (self.paused or not self._heard) and not self._out:
+        if (self.paused or not self._sent) and not self._out:
             self.ping()
-        self._heard = False
+        self._heard = self._sent = False
         if not self.closed:
             self.handler.on_tick()
 

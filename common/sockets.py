@@ -24,6 +24,9 @@ BACKLOG: Final = 4096
 """Connections the kernel holds for us; it lowers this to ``net.core.somaxconn`` by itself."""
 
 _ON_LINUX: Final = sys.platform.startswith("linux")
+_TCP_INFO_SIZE: Final = 72
+_ANSWER_MS: Final = 1000
+"""Milliseconds in which a peer that is alive acknowledges what it is sent, or two round trips."""
 _TCP_CLOSE: Final = 7  # the state of a connection that was reset (Linux: net/tcp_states.h)
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 _SEND_AFTER_CLOSE: Final = struct.pack("ii", 0, 0)
@@ -143,9 +146,13 @@ def watch_on(
 def is_dead(sock: socket.socket, silent_s: float) -> bool:
     """Whether the kernel has lost the peer, for a socket nobody reads from at the moment.
 
-    True when the connection was reset, or when data (or two zero-window probes) have gone
-    unacknowledged and nothing at all was acknowledged for ``silent_s`` seconds. A peer whose
-    reader stalls acknowledges the probes and is alive, be it for an hour.
+    True when the connection was reset, or when nothing was acknowledged for ``silent_s`` seconds
+    although two zero-window probes, or the data sent last, should have been. A peer whose reader
+    stalls acknowledges what it is sent and is alive, be it for an hour.
+
+    Data may stay unacknowledged that long: a peer that has no room left drops what is on its way,
+    and it is sent again ever more rarely, up to two minutes apart. So it is not the age of the
+    last acknowledgement alone that counts, but that the last attempt had time to be answered.
 
     Off Linux only a reset is noticed.
     """
@@ -154,12 +161,16 @@ def is_dead(sock: socket.socket, silent_s: float) -> bool:
             return True
         if not _ON_LINUX:
             return False
-        # struct tcp_info (linux/tcp.h): state 0, probes 3, unacked 24, last_ack_recv (ms) 56
-        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 60)
+        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_SIZE)
     except OSError:
         return True
     if info[0] == _TCP_CLOSE:
         return True
+    # struct tcp_info (linux/tcp.h): state 0, probes 3, unacked 24, last_data_sent and
+    # last_ack_recv (ms ago) 44 and 56, rtt (us) 68
     (unacknowledged,) = struct.unpack_from("=I", info, 24)
-    (last_ack_ms,) = struct.unpack_from("=I", info, 56)
-    return (unacknowledged > 0 or info[3] >= 2) and last_ack_ms > silent_s * 1000
+    sent_ms, ack_ms, rtt_us = (struct.unpack_from("=I", info, at)[0] for at in (44, 56, 68))
+    if ack_ms <= silent_s * 1000:
+        return False
+    unanswered = ack_ms > sent_ms > max(_ANSWER_MS, 2 * rtt_us / 1000)
+    return info[3] >= 2 or (unacknowledged > 0 and unanswered)

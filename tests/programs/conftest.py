@@ -15,6 +15,7 @@ def suite(tmp_path: Path) -> Iterator[Suite]:
     """Keys and programs of one test, ended with it."""
     with Suite(tmp_path) as suite:
         yield suite
+        suite.tell()
 
 
 @pytest.fixture

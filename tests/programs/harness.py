@@ -270,6 +270,11 @@ class Suite:
     ) -> None:
         self.close()
 
+    def tell(self) -> None:
+        """Print what every program has logged: pytest shows it beside a failure."""
+        for program in self.programs:
+            print(f"--- {program.name} {program.process.args}", *program.lines[-50:], sep="\n")
+
 
 class TcpServer:
     """Serves each connection with ``handle(sock)`` in a thread; closes the socket after it."""
