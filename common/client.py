@@ -6,7 +6,9 @@ import logging
 import os
 import random
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+
+import anyio
 
 from common.addresses import HostPort, parse_host_port
 from common.backoff import Backoff
@@ -18,6 +20,7 @@ from common.link import Client
 from common.logs import event
 from common.metrics import MetricsServer
 from common.refusals import Refusal
+from common.service import Service
 from common.settings import ClientSettings
 from common.tls import link_context
 from common.trusted_keys import TrustedKey, TrustedKeys
@@ -28,6 +31,8 @@ log = logging.getLogger(__name__)
 
 DEFAULT_PORT = 4433
 """The relay's port when ``--server-address`` names none."""
+STATUS_S = 5.0
+"""Seconds between two looks at what to tell the service manager; a repetition is not sent."""
 
 _PARTNER_OF: dict[Role, Role] = {"entry-point": "reverse-proxy", "reverse-proxy": "entry-point"}
 
@@ -132,6 +137,13 @@ def summary(addresses: Iterable[HostPort], exporter: MetricsServer | None) -> st
     """Return what the ready line says: what is bound, and where the metrics are."""
     bound = ", ".join(map(str, addresses))
     return f"{bound}, metrics {exporter.address}" if exporter else bound
+
+
+async def keep_status(service: Service, status: Callable[[], str]) -> None:
+    """Tell the service manager how things are, every few seconds, for ever."""
+    while True:
+        service.status(status())
+        await anyio.sleep(STATUS_S)
 
 
 def new_backoff() -> Backoff:

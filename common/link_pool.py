@@ -64,7 +64,8 @@ class LinkPool:
         wanted: returns how many links should be dialled or pending now.
         on_joined: takes over an inner session.
         on_goaway: the relay is about to end.
-        backlog: told what the relay says about the other side's need.
+        on_backlog: told what the relay says about the other side's need.
+        urgent: whether a source waits, so that a long delay should not be sat out.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class LinkPool:
         on_joined: Callable[[Joined], None],
         on_goaway: Callable[[], None],
         on_backlog: Callable[[int], None],
+        urgent: Callable[[], bool],
         backoff: Backoff,
     ) -> None:
         self.relay = relay
@@ -104,7 +106,7 @@ class LinkPool:
         """The words of the last try that failed; empty while the relay is well."""
         self._bad_joins = 0  # inner sessions that failed since the last that succeeded
         self._changed = anyio.Event()
-        self._urgent = anyio.Event()
+        self._urgent = urgent
         self._stopped = False
 
     @property
@@ -117,12 +119,7 @@ class LinkPool:
         return bool(self.trouble) or self._bad_joins > BAD_JOINS
 
     def poke(self) -> None:
-        """Look again at how many links are wanted."""
-        self._changed.set()
-
-    def hurry(self) -> None:
-        """A source waits: do not sit out a long delay."""
-        self._urgent.set()
+        """Look again at how many links are wanted, and how urgently."""
         self._changed.set()
 
     def stop(self) -> None:
@@ -131,7 +128,6 @@ class LinkPool:
         for scope in self._pending.values():
             scope.cancel()
         self._changed.set()
-        self._urgent.set()
 
     async def run(self) -> None:
         """Keep the pool until :meth:`stop`, or until cancelled."""
@@ -140,9 +136,9 @@ class LinkPool:
                 self._changed = anyio.Event()
                 lack = self._wanted() - self.links
                 allowed = min(lack, MAX_DIALS - self._dialling)
-                if lack > 0 and self._troubled:
-                    allowed = 1 - self._dialling
-                    if allowed > 0:
+                if lack > 0 and (self._troubled or not self.first_login.is_set()):
+                    allowed = 1 - self._dialling  # what one link is told, the others would be too
+                    if allowed > 0 and self._troubled:
                         await self._pause()
                 for _ in range(0 if self._stopped else allowed):
                     self.links += 1
@@ -154,10 +150,12 @@ class LinkPool:
                     await self._changed.wait()
 
     async def _pause(self) -> None:
+        """Sit the delay out, or the shortest one as long as a source waits."""
         with anyio.move_on_after(self._backoff.next_delay()):
             await anyio.sleep(URGENT_DELAY_S)
-            await self._urgent.wait()
-        self._urgent = anyio.Event()
+            while not (self._urgent() or self._stopped):
+                self._changed = anyio.Event()
+                await self._changed.wait()
 
     def renew(self) -> None:
         """Dial anew what is pending: the relay knows only the partners of the time of the login."""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
     from prometheus_client.core import Metric
 
-Gauge = tuple[str, Callable[[], float]]
+Reading = tuple[str, Callable[[], float]]
 """A help text, and a function that tells the value now."""
 
 
@@ -48,7 +48,8 @@ def serve_metrics(
     address: str,
     program: str,
     metrics: DataclassInstance,
-    gauges: Mapping[str, Gauge] | None = None,
+    gauges: Mapping[str, Reading] | None = None,
+    counters: Mapping[str, Reading] | None = None,
 ) -> MetricsServer:
     """Serve ``http://address/metrics`` from a thread of its own until it is closed.
 
@@ -60,6 +61,7 @@ def serve_metrics(
         metrics: a dataclass; each field's metadata has ``help`` and ``kind`` (``counter``, which
             gets ``_total``, or ``gauge``).
         gauges: more gauges by name. They are called in the server's thread: only read.
+        counters: more counters by name, likewise.
 
     Raises:
         SettingError: the address is malformed, or cannot be bound.
@@ -72,7 +74,7 @@ def serve_metrics(
     except AddressError as error:
         raise SettingError(f"--metrics: {error}") from error
     registry = CollectorRegistry()
-    registry.register(_Collector(program.replace("-", "_"), metrics, gauges or {}))
+    registry.register(_Collector(program.replace("-", "_"), metrics, gauges or {}, counters or {}))
     ProcessCollector(registry=registry)
     try:
         server, thread = start_http_server(wanted.port, wanted.host, registry)
@@ -87,9 +89,14 @@ def serve_metrics(
 
 class _Collector:
     def __init__(
-        self, prefix: str, metrics: DataclassInstance, gauges: Mapping[str, Gauge]
+        self,
+        prefix: str,
+        metrics: DataclassInstance,
+        gauges: Mapping[str, Reading],
+        counters: Mapping[str, Reading],
     ) -> None:
-        self._prefix, self._metrics, self._gauges = prefix, metrics, gauges
+        self._prefix, self._metrics = prefix, metrics
+        self._gauges, self._counters = gauges, counters
 
     def collect(self) -> Iterator[Metric]:
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -101,3 +108,5 @@ class _Collector:
             yield family(f"{self._prefix}_{field.name}", field.metadata["help"], value=value)
         for name, (text, read) in self._gauges.items():
             yield GaugeMetricFamily(f"{self._prefix}_{name}", text, value=read())
+        for name, (text, read) in self._counters.items():
+            yield CounterMetricFamily(f"{self._prefix}_{name}", text, value=read())

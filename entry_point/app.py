@@ -10,7 +10,7 @@ from typing import Final
 
 import anyio
 
-from common.client import prepare, relays_of, summary
+from common.client import keep_status, prepare, relays_of, summary
 from common.metrics import serve_metrics
 from common.pool import PoolSize
 from common.routes import RouteTable
@@ -63,15 +63,18 @@ async def serve(settings: EntryPointSettings, service: Service) -> None:
             "channels_idle": ("Channels that are ready for a source.", lambda: opener.idle),
             "streams_open": ("Sources that have a channel.", lambda: opener.busy),
             "sources_waiting": ("Sources that wait for a channel.", lambda: opener.waiting),
-            "logins": ("Links that a relay welcomed.", lambda: opener.logins),
-            "failures": ("Dials and logins that failed.", lambda: opener.failures),
         }
-        exporter = serve_metrics(settings.metrics, PROGRAM, metrics, gauges)
+        counters = {
+            "logins": ("Links that a relay welcomed.", lambda: opener.logins),
+            "failures": ("Dials, logins and pairs that failed.", lambda: opener.failures),
+        }
+        exporter = serve_metrics(settings.metrics, PROGRAM, metrics, gauges, counters)
     try:
         async with anyio.create_task_group() as tasks:
             for relay in opener.relays:
                 tasks.start_soon(opener.run, relay)
             service.ready(summary(entrance.addresses, exporter))
+            tasks.start_soon(keep_status, service, opener.status)
             await service.stopping.wait()
             entrance.close()
             opener.stop()

@@ -139,6 +139,7 @@ class Opener:
             on_joined=lambda joined: self._on_joined(relay, joined),
             on_goaway=lambda: self._on_goaway(relay),
             on_backlog=lambda _: None,
+            urgent=lambda: bool(self._waiting),
             backoff=new_backoff(),
         )
         return relay
@@ -168,6 +169,11 @@ class Opener:
         """Dials, logins and inner sessions that failed, ever."""
         return sum(each.pool.failures for each in self.relays)
 
+    def status(self) -> str:
+        """Return one line on how things are, for the service manager."""
+        counts = f"{self.busy} streams, {self.idle} channels ready, {self.waiting} sources waiting"
+        return counts if self.idle or self.busy else f"{counts}: {self._why_none()}"
+
     def open(self, source: Source) -> None:
         """Give the source a channel, now or as soon as there is one."""
         line = self._idle.take()
@@ -178,7 +184,7 @@ class Opener:
         source.deadline = self.loop.call_later(max(left_s, 0), self._give_up, source)
         self._waiting.append(source)
         for relay in self.relays:
-            relay.pool.hurry()
+            relay.pool.poke()
 
     def retire(self, line: Line) -> None:
         """Start no further stream on the channel; close it as soon as it is idle."""

@@ -90,6 +90,9 @@ class Desk:
         elif kind == frames.RESET and self._mood is _Mood.REFUSING:
             self.channel.close()
             self._acceptor.forget(self)
+        elif kind == frames.RESET and self._mood is _Mood.IDLE:
+            # The stream before ended well for us, and badly for the opener.
+            self.channel.lose("reset by the opener")
         elif kind != frames.PONG:
             raise frames.not_allowed(kind, self._mood.value)
 
@@ -242,6 +245,7 @@ class Acceptor:
             on_joined=lambda joined: self._on_joined(relay, joined),
             on_goaway=lambda: self._send_away(relay),
             on_backlog=lambda backlog: self._on_backlog(relay, backlog),
+            urgent=lambda: False,  # an acceptor cannot know who waits
             backoff=new_backoff(),
         )
         return relay
@@ -265,6 +269,12 @@ class Acceptor:
     def failures(self) -> int:
         """Dials, logins and inner sessions that failed, ever."""
         return sum(each.pool.failures for each in self.relays)
+
+    def status(self) -> str:
+        """Return one line on how things are, for the service manager."""
+        counts = f"{self.channels} channels, {self.pending} links pending"
+        troubles = [each.pool.trouble for each in self.relays if each.pool.trouble]
+        return f"{counts}: {troubles[0]}" if troubles else counts
 
     async def run(self, relay: Relay) -> None:
         """Keep one relay's pool and channels alive until cancelled."""

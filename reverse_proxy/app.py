@@ -10,7 +10,7 @@ from typing import Final
 
 import anyio
 
-from common.client import prepare, relays_of, summary
+from common.client import keep_status, prepare, relays_of, summary
 from common.link_pool import LinkPool
 from common.metrics import serve_metrics
 from common.pool import PoolSize
@@ -60,14 +60,17 @@ async def serve(settings: ReverseProxySettings, service: Service) -> None:
         gauges = {
             "channels": ("Channels, idle and busy.", lambda: acceptor.channels),
             "links_pending": ("Links dialled or waiting for a partner.", lambda: acceptor.pending),
-            "logins": ("Links that a relay welcomed.", lambda: acceptor.logins),
-            "failures": ("Dials and logins that failed.", lambda: acceptor.failures),
         }
-        exporter = serve_metrics(settings.metrics, PROGRAM, metrics, gauges)
+        counters = {
+            "logins": ("Links that a relay welcomed.", lambda: acceptor.logins),
+            "failures": ("Dials, logins and pairs that failed.", lambda: acceptor.failures),
+        }
+        exporter = serve_metrics(settings.metrics, PROGRAM, metrics, gauges, counters)
     try:
         async with anyio.create_task_group() as tasks:
             for relay in acceptor.relays:
                 tasks.start_soon(acceptor.run, relay)
+            tasks.start_soon(keep_status, service, acceptor.status)
             tasks.start_soon(_announce, service, acceptor, summary(relays, exporter))
             await service.stopping.wait()
             acceptor.stop()

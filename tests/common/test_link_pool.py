@@ -35,6 +35,7 @@ class Owner:
         self.goaways = 0
         self.backlogs: list[int] = []
         self.delays: list[float] = []
+        self.urgent = False
         self.pool: LinkPool
 
     def on_goaway(self) -> None:
@@ -63,6 +64,7 @@ async def running(
         on_joined=owner.joined.append,
         on_goaway=owner.on_goaway,
         on_backlog=owner.backlogs.append,
+        urgent=lambda: owner.urgent,
         backoff=Backoff(rng=lambda: 0.999, base_s=base_s, cap_s=base_s),
     )
     task = asyncio.create_task(pool.run())
@@ -207,7 +209,13 @@ def test_a_source_that_waits_shortens_the_delay(kind: str, monkeypatch: pytest.M
                 await until(lambda: owner.pool.failures == tries, "a try")  # noqa: B023
                 await turns()
                 assert relay.links == tries
-                owner.pool.hurry()
+                owner.pool.poke()  # in a calm moment this changes nothing
+                await turns()
+                assert relay.links == tries
+                owner.urgent = True
+                owner.pool.poke()
+                await until(lambda: owner.pool.failures == tries + 1, "the next try")  # noqa: B023
+                owner.urgent = False
 
     run(kind, main)
 
@@ -230,6 +238,7 @@ def test_after_a_stop_in_a_delay_nobody_dials(kind: str, monkeypatch: pytest.Mon
             on_joined=owner.joined.append,
             on_goaway=owner.on_goaway,
             on_backlog=owner.backlogs.append,
+            urgent=lambda: owner.urgent,
             backoff=Backoff(rng=lambda: 0.999, base_s=3600, cap_s=3600),
         )
         task = asyncio.create_task(pool.run())
@@ -299,7 +308,7 @@ def test_pairs_that_come_to_nothing_slow_the_pool_down(
 
         async with running(script, 4, base_s=3600) as (owner, relay):
             await until(lambda: owner.pool._bad_joins > BAD_JOINS, "many bad joins")
-            await until(lambda: owner.pool.joining == 0, "settled")
+            await until(lambda: owner.pool.links + owner.pool.joining == 0, "settled")
             await turns(200)
             links = relay.links
             await turns(200)
