@@ -16,18 +16,17 @@ from typing import Final
 
 import anyio
 
-from common import frames
 from common.addresses import HostPort
-from common.channel import Channel, log_idle_loss
 from common.client import new_backoff
 from common.keys import PublicKey
 from common.link import Client
 from common.link_pool import Joined, LinkPool
 from common.logs import event
-from common.pool import HighWater, PoolSize
+from common.pool import PoolSize
 from common.sockets import close_with_reset, is_dead
 from common.stream import Outcome, Stream
 from entry_point.idle_lines import IdleLines
+from entry_point.line import Line, Relay
 from entry_point.metrics import Metrics
 from entry_point.proof import Proof
 from entry_point.source import Source
@@ -36,56 +35,6 @@ log = logging.getLogger(__name__)
 
 FRESH_S: Final = 5.0
 """A channel heard from within so many seconds takes a source's bytes without a question."""
-
-
-class Line:
-    """One channel and what the opener knows about it; the channel's handler while it is idle."""
-
-    __slots__ = ("_opener", "channel", "heartbeat_s", "instance", "partner", "relay")
-
-    def __init__(self, opener: Opener, relay: Relay, joined: Joined) -> None:
-        self._opener = opener
-        self.relay = relay
-        self.partner = joined.partner
-        self.instance = joined.instance
-        self.heartbeat_s = joined.heartbeat_s
-        self.channel = Channel(opener.loop, joined.tls, self, joined.heartbeat_s)
-
-    def on_data(self, data: memoryview) -> int:  # noqa: ARG002 - a Handler
-        """Refuse data: no stream is open."""
-        raise frames.not_allowed(frames.DATA, "on an idle channel")
-
-    def on_frame(self, kind: int, payload: bytes) -> None:  # noqa: ARG002 - a Handler
-        """Leave the pool when the acceptor asks for it, or resets the channel."""
-        if kind == frames.GOAWAY:
-            self._opener.retire(self)
-        elif kind == frames.RESET:  # the stream before ended well for us, and badly for them
-            self.channel.lose("reset by the acceptor")
-        elif kind != frames.PONG:
-            raise frames.not_allowed(kind, "on an idle channel")
-
-    def on_drained(self) -> None:
-        """Leave, if that was all that was waited for."""
-        if self.channel.retired:
-            self._opener.leave(self)
-
-    def on_tick(self) -> None:
-        """An idle channel owns nothing else."""
-
-    def on_lost(self, reason: str) -> None:
-        """Forget the channel."""
-        log_idle_loss(log, self.partner, reason)
-        self._opener.forget(self)
-
-
-class Relay:
-    """The opener's account of one relay: its links, and the channels that go through it."""
-
-    def __init__(self, linger_s: float) -> None:
-        self.pool: LinkPool
-        self.lines: set[Line] = set()
-        self.busy = 0
-        self.mark = HighWater(linger_s)
 
 
 class Opener:

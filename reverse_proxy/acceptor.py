@@ -1,16 +1,9 @@
-"""The acceptor: keeps links pending on every relay and answers the streams of its channels.
-
-A channel's handler here is a :class:`Desk` while no bytes flow: it waits for OPEN, dials, and lets
-a ``Stream`` take over. After a refusal it takes in what the opener had already sent, up to FIN,
-and is ready for the next OPEN.
-"""
+"""The acceptor: keeps links pending on every relay, and a :class:`Desk` for each channel."""
 
 from __future__ import annotations
 
 import asyncio
-import enum
 import logging
-import socket
 import ssl
 from collections.abc import Iterable
 
@@ -18,177 +11,18 @@ import anyio
 
 from common import frames
 from common.addresses import HostPort
-from common.channel import Channel, log_idle_loss
 from common.client import Partners, new_backoff
 from common.keys import PublicKey
 from common.link import Client
 from common.link_pool import Joined, LinkPool
 from common.logs import event
 from common.pool import HighWater, PoolSize
-from common.refusals import Refusal
-from common.stream import Outcome, Stream
-from reverse_proxy.dialler import Dial
+from common.stream import Outcome
+from reverse_proxy.desk import Desk, House
 from reverse_proxy.metrics import Metrics
 from reverse_proxy.policy import Policy
 
 log = logging.getLogger(__name__)
-
-
-class _Mood(enum.Enum):
-    IDLE = "on an idle channel"
-    DIALLING = "while the destination is dialled"
-    REFUSING = "after a refusal"
-
-
-class Desk:
-    """Serves one channel, stream after stream."""
-
-    __slots__ = (
-        "_acceptor",
-        "_dial",
-        "_mood",
-        "_request",
-        "_started_at",
-        "channel",
-        "heartbeat_s",
-        "partner",
-        "relay",
-        "stream",
-    )
-
-    def __init__(self, acceptor: Acceptor, relay: Relay, joined: Joined) -> None:
-        self._acceptor = acceptor
-        self.relay = relay
-        self.partner = joined.partner
-        self.heartbeat_s = joined.heartbeat_s
-        self.stream: Stream | None = None
-        self._mood = _Mood.IDLE
-        self._dial: Dial | None = None
-        self._request: frames.Open
-        self._started_at = 0.0
-        self.channel = Channel(acceptor.loop, joined.tls, self, joined.heartbeat_s)
-
-    @property
-    def busy(self) -> bool:
-        """Whether a stream runs, or its destination is being dialled."""
-        return self.stream is not None or self._mood is _Mood.DIALLING
-
-    # What the channel reports
-
-    def on_data(self, data: memoryview) -> int:
-        """Take in what was sent before the opener knew of the refusal."""
-        if self._mood is not _Mood.REFUSING:
-            raise frames.not_allowed(frames.DATA, self._mood.value)
-        return len(data)
-
-    def on_frame(self, kind: int, payload: bytes) -> None:
-        """Take the next OPEN, or the FIN that ends a refused stream."""
-        if kind == frames.OPEN and self._mood is _Mood.IDLE:
-            self._open(frames.decode_open(payload))
-        elif kind == frames.FIN and self._mood is _Mood.REFUSING:
-            self._mood = _Mood.IDLE
-        elif kind == frames.RESET and self._mood is _Mood.REFUSING:
-            self.channel.close()
-            self._acceptor.forget(self)
-        elif kind == frames.RESET and self._mood is _Mood.IDLE:
-            # The stream before ended well for us, and badly for the opener.
-            self.channel.lose("reset by the opener")
-        elif kind != frames.PONG:
-            raise frames.not_allowed(kind, self._mood.value)
-
-    def on_drained(self) -> None:
-        """Nothing here waits for the channel to drain."""
-
-    def on_tick(self) -> None:
-        """A dial has a timer of its own."""
-
-    def on_lost(self, reason: str) -> None:
-        """Give up what was being dialled."""
-        if self._dial is not None:
-            self._dial.cancel()
-            self._report(Outcome.LOST, reason)
-        else:
-            log_idle_loss(log, self.partner, reason)
-        self._acceptor.forget(self)
-
-    # A stream's life
-
-    def _open(self, request: frames.Open) -> None:
-        self._request = request
-        self._started_at = self._acceptor.loop.time()
-        self._acceptor.metrics.streams_opened += 1
-        if request.group != self._acceptor.group:
-            # Only a relay that joins links of two groups can bring this about.
-            self._refuse(Refusal("wrong-group", "this reverse-proxy is of another group"))
-            return
-        self._mood = _Mood.DIALLING
-        self.channel.pause()  # what follows OPEN waits for the destination
-        self._dial = Dial(
-            self._acceptor.loop,
-            request.host,
-            request.port,
-            self._judge,
-            self._connected,
-            self._refused,
-        )
-        self._dial.start()
-
-    def _judge(self, host: str, address: str, port: int) -> Refusal | None:
-        trusted = self._acceptor.partners.get(self.partner)
-        if trusted is None:
-            return Refusal("expired-key", "the opener's key is no longer trusted here")
-        return trusted.check_open(host, address, port) or self._acceptor.policy.check(
-            host, address, port
-        )
-
-    def _connected(self, sock: socket.socket) -> None:
-        self._dial = None
-        self._mood = _Mood.IDLE
-        loop = self._acceptor.loop
-        self.stream = Stream(loop, self.channel, sock, "destination", self._ended, self.heartbeat_s)
-        self.stream.begin()
-        self.channel.resume()
-
-    def _refused(self, refusal: Refusal) -> None:
-        self._dial = None
-        self._refuse(refusal)
-        self.channel.resume()
-
-    def _refuse(self, refusal: Refusal) -> None:
-        self._mood = _Mood.REFUSING
-        self._acceptor.metrics.streams_refused += 1
-        self._report(Outcome.REFUSED, f"{refusal.code}: {refusal.detail}")
-        self.channel.write(frames.encode_refused(frames.Refused(refusal.code, refusal.detail)))
-
-    def _ended(self, stream: Stream) -> None:
-        self.stream = None
-        metrics = self._acceptor.metrics
-        metrics.bytes_sent += stream.sent
-        metrics.bytes_received += stream.received
-        if stream.outcome is Outcome.FINISHED:
-            metrics.streams_finished += 1
-        else:
-            metrics.streams_failed += 1
-        assert stream.outcome is not None  # noqa: S101 - a stream that has ended has one
-        self._report(stream.outcome, stream.detail, stream.sent, stream.received)
-        self.channel.handler = self
-        if self.channel.closed:
-            self._acceptor.forget(self)
-
-    def _report(self, outcome: Outcome, detail: str, sent: int = 0, received: int = 0) -> None:
-        request = self._request
-        event(
-            log,
-            logging.INFO if outcome is Outcome.FINISHED else logging.WARNING,
-            "stream",
-            source=str(HostPort(request.source_host, request.source_port)),
-            destination=str(HostPort(request.host, request.port)),
-            outcome=outcome.value,
-            sent=sent,
-            received=received,
-            seconds=self._acceptor.loop.time() - self._started_at,
-            detail=detail or None,
-        )
 
 
 class Relay:
@@ -223,11 +57,10 @@ class Acceptor:
         partners: Partners,
         metrics: Metrics,
     ) -> None:
-        self.loop = asyncio.get_running_loop()
-        self.group = client.group
-        self.policy = policy
-        self.partners = partners
-        self.metrics = metrics
+        self._loop = asyncio.get_running_loop()
+        self._partners = partners
+        self._metrics = metrics
+        self._house = House(self._loop, client.group, policy, partners, metrics)
         self._client = client
         self._inner = inner
         self._size = size
@@ -288,14 +121,6 @@ class Acceptor:
                     desk.channel.tick()
                 relay.pool.poke()
 
-    def forget(self, desk: Desk) -> None:
-        """Strike a channel that has ended from the account."""
-        if desk in desk.relay.desks:
-            desk.relay.desks.remove(desk)
-            self.metrics.channels_closed += 1
-            desk.relay.pool.poke()
-        self._settle()
-
     def stop(self) -> None:
         """Drain: take no further channel, and ask the openers to leave those there are."""
         self._stopping = True
@@ -331,7 +156,7 @@ class Acceptor:
             relay.pool.renew()
 
     def _drop_untrusted(self, relay: Relay) -> None:
-        for desk in [each for each in relay.desks if self.partners.get(each.partner) is None]:
+        for desk in [each for each in relay.desks if self._partners.get(each.partner) is None]:
             reason = "the partner's key is no longer trusted"
             event(
                 log,
@@ -346,7 +171,7 @@ class Acceptor:
     def _wanted(self, relay: Relay, backlog: int) -> int:
         channels = len(relay.desks) + relay.pool.joining
         wanted = self._size.for_acceptor(channels, backlog)
-        return min(relay.mark.observe(wanted, self.loop.time()), self._size.limit - channels)
+        return min(relay.mark.observe(wanted, self._loop.time()), self._size.limit - channels)
 
     def _on_backlog(self, relay: Relay, backlog: int) -> None:
         self._wanted(relay, backlog)
@@ -356,5 +181,12 @@ class Acceptor:
         if self._stopping:
             joined.tls.close()
             return
-        relay.desks.add(Desk(self, relay, joined))
-        self.metrics.channels_opened += 1
+        relay.desks.add(Desk(self._house, joined, lambda desk: self._forget(relay, desk)))
+        self._metrics.channels_opened += 1
+
+    def _forget(self, relay: Relay, desk: Desk) -> None:
+        """Strike a channel that has ended from the account."""
+        relay.desks.remove(desk)
+        self._metrics.channels_closed += 1
+        relay.pool.poke()
+        self._settle()

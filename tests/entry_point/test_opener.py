@@ -20,7 +20,8 @@ from common.stream import Outcome, Stream
 from common.tls import opener_context
 from entry_point import opener as module
 from entry_point.metrics import Metrics
-from entry_point.opener import Line, Opener
+from entry_point.line import Line
+from entry_point.opener import Opener
 from entry_point.source import Source
 from tests.common.fake_relay import new_client
 from tests.common.loops import on_both_loops, run, turns, until

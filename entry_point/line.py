@@ -1,0 +1,79 @@
+"""One channel as the opener sees it, and the relay it goes through."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Protocol
+
+from common import frames
+from common.channel import Channel, log_idle_loss
+from common.link_pool import Joined, LinkPool
+from common.pool import HighWater
+
+log = logging.getLogger(__name__)
+
+
+class Owner(Protocol):
+    """Who is told what becomes of an idle channel."""
+
+    loop: asyncio.AbstractEventLoop
+
+    def retire(self, line: Line) -> None:
+        """Start no further stream on the channel."""
+
+    def leave(self, line: Line) -> None:
+        """Close the idle channel, now that its last frame has gone."""
+
+    def forget(self, line: Line) -> None:
+        """Strike the channel from the account: it has ended."""
+
+
+class Line:
+    """One channel and what the opener knows about it; the channel's handler while it is idle."""
+
+    __slots__ = ("_owner", "channel", "heartbeat_s", "instance", "partner", "relay")
+
+    def __init__(self, owner: Owner, relay: Relay, joined: Joined) -> None:
+        self._owner = owner
+        self.relay = relay
+        self.partner = joined.partner
+        self.instance = joined.instance
+        self.heartbeat_s = joined.heartbeat_s
+        self.channel = Channel(owner.loop, joined.tls, self, joined.heartbeat_s)
+
+    def on_data(self, data: memoryview) -> int:  # noqa: ARG002 - a Handler
+        """Refuse data: no stream is open."""
+        raise frames.not_allowed(frames.DATA, "on an idle channel")
+
+    def on_frame(self, kind: int, payload: bytes) -> None:  # noqa: ARG002 - a Handler
+        """Leave the pool when the acceptor asks for it, or resets the channel."""
+        if kind == frames.GOAWAY:
+            self._owner.retire(self)
+        elif kind == frames.RESET:  # the stream before ended well for us, and badly for them
+            self.channel.lose("reset by the acceptor")
+        elif kind != frames.PONG:
+            raise frames.not_allowed(kind, "on an idle channel")
+
+    def on_drained(self) -> None:
+        """Leave, if that was all that was waited for."""
+        if self.channel.retired:
+            self._owner.leave(self)
+
+    def on_tick(self) -> None:
+        """An idle channel owns nothing else."""
+
+    def on_lost(self, reason: str) -> None:
+        """Forget the channel."""
+        log_idle_loss(log, self.partner, reason)
+        self._owner.forget(self)
+
+
+class Relay:
+    """The opener's account of one relay: its links, and the channels that go through it."""
+
+    def __init__(self, linger_s: float) -> None:
+        self.pool: LinkPool
+        self.lines: set[Line] = set()
+        self.busy = 0
+        self.mark = HighWater(linger_s)
