@@ -98,6 +98,7 @@ class LinkPool:
         self._wanted = wanted
         self._on_joined = on_joined
         self._on_goaway = on_goaway
+        self._goaways = 0  # heard, ever
         self._on_backlog = on_backlog
         self._backoff = backoff
         self._dialling = 0
@@ -196,7 +197,7 @@ class LinkPool:
         """Return a link that was paired, which is then the caller's, or None if none came of it."""
         try:
             try:
-                link = await login(self.relay, self._client, self._on_goaway)
+                link = await login(self.relay, self._client, self._hear_goaway)
             finally:
                 self._dialling -= 1
             self._succeeded(link)
@@ -221,6 +222,7 @@ class LinkPool:
     async def _join(self, link: Link, paired: Paired) -> None:
         """Hand the link over and agree on the inner session; the link is used up either way."""
         self._on_backlog(paired.backlog)
+        goaways = self._goaways
         is_opener = self._client.role == "entry-point"
         try:
             if paired.opener is not is_opener:
@@ -250,6 +252,12 @@ class LinkPool:
         self._bad_joins = 0
         self._backoff.reset()
         self._on_joined(Joined(inner, paired.partner, paired.instance, link.heartbeat_s))
+        if self._goaways != goaways:  # the relay said so to another link in the meantime
+            self._on_goaway()
+
+    def _hear_goaway(self) -> None:
+        self._goaways += 1
+        self._on_goaway()
 
     def _succeeded(self, link: Link) -> None:
         self.logins += 1

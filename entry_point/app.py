@@ -78,9 +78,11 @@ async def serve(settings: EntryPointSettings, service: Service) -> None:
             await service.stopping.wait()
             entrance.close()
             opener.stop()
-            with anyio.move_on_after(service.grace):
-                await opener.quiet()
-            opener.abort()
+            try:
+                with anyio.move_on_after(service.grace):
+                    await opener.quiet()
+            finally:  # a second signal cancels the wait
+                opener.abort()
             tasks.cancel_scope.cancel()
     finally:
         entrance.close()

@@ -85,9 +85,11 @@ async def serve(settings: RelaySettings, service: Service) -> None:
             await service.stopping.wait()
             listener.close()
             relay.stop()
-            with anyio.move_on_after(service.grace):
-                await relay.quiet()
-            relay.abort()
+            try:
+                with anyio.move_on_after(service.grace):
+                    await relay.quiet()
+            finally:  # a second signal cancels the wait
+                relay.abort()
             tasks.cancel_scope.cancel()
     finally:
         if listener is not None:

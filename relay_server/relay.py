@@ -367,8 +367,10 @@ class Relay:
     # The end
 
     def stop(self) -> None:
-        """Drain: take nobody in, and tell those who wait."""
+        """Drain: take nobody in, and tell those who wait; nobody uses a pair not joined yet."""
         self._stopping = True
+        for wedding in set(self._weddings.values()):
+            self._call_off(wedding, "the relay ends")
         for link in list(self._pending):
             if link not in self._weddings and link.send(GoAway()):
                 link.lose("the relay ends")

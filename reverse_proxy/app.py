@@ -74,9 +74,11 @@ async def serve(settings: ReverseProxySettings, service: Service) -> None:
             tasks.start_soon(_announce, service, acceptor, summary(relays, exporter))
             await service.stopping.wait()
             acceptor.stop()
-            with anyio.move_on_after(service.grace):
-                await acceptor.quiet()
-            acceptor.abort()
+            try:
+                with anyio.move_on_after(service.grace):
+                    await acceptor.quiet()
+            finally:  # a second signal cancels the wait
+                acceptor.abort()
             tasks.cancel_scope.cancel()
     finally:
         if exporter is not None:

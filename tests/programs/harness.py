@@ -273,7 +273,7 @@ class Suite:
     def tell(self) -> None:
         """Print what every program has logged: pytest shows it beside a failure."""
         for program in self.programs:
-            print(f"--- {program.name} {program.process.args}", *program.lines[-50:], sep="\n")
+            print(f"--- {program.name} ({program.pid})", *program.lines[-50:], sep="\n")
 
 
 class TcpServer:
