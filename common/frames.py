@@ -15,9 +15,12 @@ The wire layout::
     6 PING    both      none                answer with PONG
     7 PONG    both      none                the answer
     8 GOAWAY  acceptor  none                start no further stream on this channel
+    9 DONE    acceptor  none                all of the stream has been handled: idle again
 
-A channel carries one stream at a time. When both sides have sent FIN (or REFUSED) it is idle
-again. The codec is sans-IO: bytes in, frames out; DATA is passed through without a copy.
+A channel carries one stream at a time. When both sides have sent FIN (or REFUSED) the acceptor,
+having delivered all that came before the opener's FIN, says DONE: the channel is idle again. An
+opener that did not wait for it would queue the next stream behind a destination that stalls. The
+codec is sans-IO: bytes in, frames out; DATA is passed through without a copy.
 """
 
 from __future__ import annotations
@@ -41,6 +44,7 @@ REFUSED: Final = 5
 PING: Final = 6
 PONG: Final = 7
 GOAWAY: Final = 8
+DONE: Final = 9
 
 NAMES: Final = {
     OPEN: "OPEN",
@@ -51,6 +55,7 @@ NAMES: Final = {
     PING: "PING",
     PONG: "PONG",
     GOAWAY: "GOAWAY",
+    DONE: "DONE",
 }
 
 HEADER: Final = struct.Struct(">I")

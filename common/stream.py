@@ -2,7 +2,8 @@
 
 ``local`` is the source's connection at the entry-point and the destination's at the
 reverse-proxy. Each direction ends on its own (FIN is a half-close, passed on as one); when both
-have ended the channel is idle again and goes back to its owner. Everything else, a RST, a lost
+have ended the channel goes back to its owner: at the acceptor, which says DONE, it is idle again,
+and at the opener as soon as it has heard that. Everything else, a RST, a lost
 channel, a surprise, resets the local connection and ends the channel: nothing that was cut short
 may look complete.
 
@@ -26,6 +27,7 @@ CHUNK_SIZE: Final = 64 * 1024
 """Bytes read from a local connection at once, and the largest DATA frame sent."""
 
 _FIN: Final = frames.encode(frames.FIN)
+_DONE: Final = frames.encode(frames.DONE)
 _RESET: Final = frames.encode(frames.RESET)
 _DATA_WORD: Final = frames.DATA << 24
 _HEADER_SIZE: Final = frames.HEADER_SIZE
@@ -170,7 +172,10 @@ class Stream:
             except OSError as error:
                 self._fail_local(error)
                 return
-            self._finish_when_done()
+            if self._fin_sent:
+                if self._local_name == "destination":
+                    self.channel.write(_DONE)
+                self._end(Outcome.FINISHED, "")
         elif kind == frames.RESET:
             self.channel.close()
             self._end(_RESET_BY[_OTHER[self._local_name]], "")
@@ -215,8 +220,11 @@ class Stream:
             return
         self._stop_reading()
         self._fin_sent = True
-        self.channel.write(_FIN)
-        self._finish_when_done()
+        if not self._fin_received:
+            self.channel.write(_FIN)
+        else:
+            self.channel.write(_FIN + _DONE if self._local_name == "destination" else _FIN)
+            self._end(Outcome.FINISHED, "")
 
     def _on_local_writable(self) -> None:
         self._loop.remove_writer(self._fd)
@@ -237,10 +245,6 @@ class Stream:
         self._loop.remove_writer(self._fd)
 
     # The ends
-
-    def _finish_when_done(self) -> None:
-        if self._fin_sent and self._fin_received:
-            self._end(Outcome.FINISHED, "")
 
     def _fail_local(self, error: OSError) -> None:
         self._end(_RESET_BY[self._local_name], error.strerror or str(error), abort=True)

@@ -22,8 +22,8 @@ class Owner(Protocol):
     def retire(self, line: Line) -> None:
         """Start no further stream on the channel."""
 
-    def leave(self, line: Line) -> None:
-        """Close the idle channel, now that its last frame has gone."""
+    def rested(self, line: Line) -> None:
+        """Use the channel again, or forget it if it is closed: the stream before is over."""
 
     def forget(self, line: Line) -> None:
         """Strike the channel from the account: it has ended."""
@@ -32,15 +32,21 @@ class Owner(Protocol):
 class Line:
     """One channel and what the opener knows about it; the channel's handler while it is idle."""
 
-    __slots__ = ("_owner", "channel", "heartbeat_s", "instance", "partner", "relay")
+    __slots__ = ("_owner", "_resting", "channel", "heartbeat_s", "instance", "partner", "relay")
 
     def __init__(self, owner: Owner, relay: Relay, joined: Joined) -> None:
         self._owner = owner
+        self._resting = False
         self.relay = relay
         self.partner = joined.partner
         self.instance = joined.instance
         self.heartbeat_s = joined.heartbeat_s
         self.channel = Channel(owner.loop, joined.tls, self, joined.heartbeat_s)
+
+    def rest(self) -> None:
+        """Wait for DONE: the acceptor may still be delivering what came before our FIN."""
+        self._resting = True
+        self.channel.handler = self
 
     def on_data(self, data: memoryview) -> int:  # noqa: ARG002 - a Handler
         """Refuse data: no stream is open."""
@@ -50,15 +56,16 @@ class Line:
         """Leave the pool when the acceptor asks for it, or resets the channel."""
         if kind == frames.GOAWAY:
             self._owner.retire(self)
+        elif kind == frames.DONE and self._resting:
+            self._resting = False
+            self._owner.rested(self)
         elif kind == frames.RESET:  # the stream before ended well for us, and badly for them
             self.channel.lose("reset by the acceptor")
         elif kind != frames.PONG:
             raise frames.not_allowed(kind, "on an idle channel")
 
     def on_drained(self) -> None:
-        """Leave, if that was all that was waited for."""
-        if self.channel.retired:
-            self._owner.leave(self)
+        """Nothing waits for an idle channel to drain."""
 
     def on_tick(self) -> None:
         """An idle channel owns nothing else."""
@@ -66,7 +73,11 @@ class Line:
     def on_lost(self, reason: str) -> None:
         """Forget the channel."""
         log_idle_loss(log, self.partner, reason)
-        self._owner.forget(self)
+        if self._resting:
+            self._resting = False
+            self._owner.rested(self)
+        else:
+            self._owner.forget(self)
 
 
 class Relay:

@@ -125,6 +125,10 @@ class Opener:
 
     def open(self, source: Source) -> None:
         """Give the source a channel, now or as soon as there is one."""
+        if is_dead(source.sock, self._wait_s):  # a health check: it costs no channel
+            self._on_end(source, None, Outcome.RESET_BY_SOURCE, "it did not wait")
+            close_with_reset(source.sock)
+            return
         line = self._idle.take()
         if line is not None:
             self._assign(line, source)
@@ -139,16 +143,8 @@ class Opener:
         """Start no further stream on the channel; close it as soon as it is idle."""
         line.channel.retired = True
         if line in self._idle:
-            self.leave(line)
-
-    def leave(self, line: Line) -> None:
-        """Close an idle channel, after its last frame: a FIN may still wait for the kernel."""
-        if line.channel.drained:
             line.channel.close()
             self.forget(line)
-        else:
-            line.channel.handler = line  # its on_drained comes back here
-            self._idle.discard(line)
 
     def forget(self, line: Line) -> None:
         """Strike a channel that has ended from the account."""
@@ -201,7 +197,7 @@ class Opener:
             self._give_up(self._waiting[0])
 
     async def quiet(self) -> None:
-        """Wait, after :meth:`stop`, until no source has a channel any more."""
+        """Wait, after :meth:`stop`, until every stream is over at both ends."""
         await self._quiet.wait()
 
     def abort(self) -> None:
@@ -210,6 +206,9 @@ class Opener:
             stream.stop(Outcome.STOPPED, "the grace is over")
         for proof in list(self._proofs):
             proof.give_up("the grace is over")
+        for relay in self.relays:
+            for line in list(relay.lines):  # of streams that are over at this end only
+                line.channel.lose("the grace is over")
 
     def _wanted(self, relay: Relay) -> int:
         """Return how many channels and links the relay should have in all."""
@@ -242,7 +241,8 @@ class Opener:
         if line.channel.closed:
             self.forget(line)
         elif line.channel.retired:
-            self.leave(line)
+            line.channel.close()
+            self.forget(line)
         elif source := self._next_waiting():
             self._assign(line, source)
         else:
@@ -295,7 +295,7 @@ class Opener:
         source, line = self._proofs.pop(proof)
         self._metrics.proofs_failed += 1
         event(log, logging.INFO, "silent channel replaced", reason=reason)
-        self._release(line)
+        self.rested(line)
         if self._stopping:
             close_with_reset(source.sock)
             self._on_end(source, None, Outcome.STOPPED, reason)
@@ -304,19 +304,22 @@ class Opener:
 
     def _ended(self, stream: Stream) -> None:
         source, line = self._streams.pop(stream)
-        self._release(line)
+        if line.channel.closed:
+            self.rested(line)
+        else:
+            line.rest()
         assert stream.outcome is not None  # noqa: S101 - a stream that has ended has one
         self._on_end(source, stream, stream.outcome, stream.detail)
 
-    def _release(self, line: Line) -> None:
-        """Take back the channel of a stream that has ended."""
+    def rested(self, line: Line) -> None:
+        """Take back the channel of a stream that is over at both ends."""
         line.relay.busy -= 1
         self._idle.stream_ended(line.instance)
         self._use(line)
         self._settle()
 
     def _settle(self) -> None:
-        if self._stopping and not self.busy:
+        if self._stopping and not any(each.busy for each in self.relays):
             self._quiet.set()
 
     def _give_up(self, source: Source) -> None:

@@ -103,6 +103,7 @@ class Desk:
             self._open(frames.decode_open(payload))
         elif kind == frames.FIN and self._mood is _Mood.REFUSING:
             self._mood = _Mood.IDLE
+            self.channel.write(frames.encode(frames.DONE))
         elif kind == frames.RESET and self._mood is _Mood.REFUSING:
             self.channel.close()
             self._on_end(self)

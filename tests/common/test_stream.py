@@ -43,7 +43,7 @@ class Idle:
         raise frames.not_allowed(frames.DATA, "on an idle channel")
 
     def on_frame(self, kind: int, payload: bytes) -> None:
-        if kind != frames.PONG:
+        if kind not in (frames.PONG, frames.DONE):
             raise frames.not_allowed(kind, "on an idle channel")
 
     def on_drained(self) -> None:

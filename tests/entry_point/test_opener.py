@@ -19,8 +19,8 @@ from common.routes import RouteTable
 from common.stream import Outcome, Stream
 from common.tls import opener_context
 from entry_point import opener as module
-from entry_point.metrics import Metrics
 from entry_point.line import Line
+from entry_point.metrics import Metrics
 from entry_point.opener import Opener
 from entry_point.source import Source
 from tests.common.fake_relay import new_client
@@ -28,7 +28,7 @@ from tests.common.loops import on_both_loops, run, turns, until
 from tests.common.sessions import ANN, BOB, tcp_pair, tls_pair
 
 ROUTE = RouteTable.parse(["5001:localhost:80"]).listeners[0].match("127.0.0.1")
-FIN, PONG = frames.encode(frames.FIN), frames.encode(frames.PONG)
+FIN, DONE, PONG = (frames.encode(each) for each in (frames.FIN, frames.DONE, frames.PONG))
 
 
 class Far:
@@ -136,6 +136,9 @@ def test_channels_are_used_again(kind: str) -> None:
             far.tls.write(FIN)
             far.kinds.append(0)
             await b.until(lambda: len(b.ends) == number, "its end")  # noqa: B023
+            assert b.counts() == (0, 0, 0)  # the far end may still be at it
+            far.tls.write(DONE)
+            await b.until(lambda: b.opener.idle, "the channel is idle again")
         assert b.outcomes() == [Outcome.FINISHED] * 5
         assert far.data == b"hello" * 5
         assert b.counts() == (1, 0, 0)
@@ -156,7 +159,8 @@ def test_sources_wait_in_order_and_are_served_as_channels_come(kind: str) -> Non
         await b.until(lambda: first.data + second.data == b"\x00\x01", "two are served")
         assert b.counts() == (0, 2, 1)
         b.users[1].shutdown(socket.SHUT_WR)
-        second.tls.write(FIN)
+        await b.until(lambda: second.kinds[-1:] == [frames.FIN], "the end of the second")
+        second.tls.write(FIN + DONE)
         await b.until(lambda: second.data == b"\x01\x02", "the third on the channel of the second")
         await b.close()
         assert b.outcomes() == [Outcome.FINISHED, Outcome.STOPPED, Outcome.STOPPED]
@@ -260,8 +264,10 @@ def test_a_retired_channel_is_closed_only_when_its_last_frame_is_out(kind: str) 
 
         line.channel._write = no_room  # type: ignore[assignment]
         user.shutdown(socket.SHUT_WR)
+        await b.until(lambda: far.kinds[-1] == frames.FIN, "the last frame")
+        assert not far.ended
+        far.tls.write(DONE)
         await b.until(lambda: far.ended, "closed")
-        assert far.kinds[-1] == frames.FIN
         assert b.outcomes() == [Outcome.FINISHED]
         assert b.counts() == (0, 0, 0)
         await b.close()
@@ -283,7 +289,7 @@ def test_an_idle_channel_is_left_when_its_partner_asks_for_it(kind: str) -> None
 
 
 @on_both_loops
-@pytest.mark.parametrize("wire", [frames.encode(frames.DATA, b"x"), FIN])
+@pytest.mark.parametrize("wire", [frames.encode(frames.DATA, b"x"), FIN, DONE])
 def test_frames_on_an_idle_channel_end_it(kind: str, wire: bytes) -> None:
     async def main() -> None:
         b = Bench()
@@ -307,7 +313,9 @@ def test_a_refused_stream_gives_its_channel_back(kind: str) -> None:
         far.tls.write(frames.encode_refused(frames.Refused("unreachable", "no")))
         await b.until(lambda: b.ends, "refused")
         assert b.outcomes() == [Outcome.REFUSED]
-        assert b.counts() == (1, 0, 0)
+        await b.until(lambda: far.kinds[-1] == frames.FIN, "FIN")
+        far.tls.write(DONE)
+        await b.until(lambda: b.counts() == (1, 0, 0), "the channel is idle again")
         await b.close()
 
     run(kind, main)
@@ -368,6 +376,10 @@ def test_draining_waits_for_streams_and_for_nothing_else(kind: str) -> None:
         assert not quiet.done()
         user.shutdown(socket.SHUT_WR)
         served.tls.write(FIN)
+        await b.until(lambda: b.ends, "the stream is over for its source")
+        await turns()
+        assert not quiet.done()
+        served.tls.write(DONE)
         await b.until(lambda: served.ended, "closed after its stream")
         await asyncio.wait_for(quiet, 5)
         assert b.outcomes() == [Outcome.FINISHED]

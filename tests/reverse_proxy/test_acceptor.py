@@ -157,7 +157,7 @@ def test_streams_one_after_the_other(kind: str) -> None:
         await until(got(first, b"first"), "the bytes behind OPEN")
         first.send(b"answer")
         first.close()
-        await until(lambda: opener.kinds[-1:] == [frames.FIN], "answered")
+        await until(lambda: opener.kinds[-2:] == [frames.FIN, frames.DONE], "answered")
         assert opener.data == b"answer"
         opener.tls.write(one + PING)
         second = await b.accepted()
@@ -166,6 +166,56 @@ def test_streams_one_after_the_other(kind: str) -> None:
         await until(lambda: opener.kinds.count(frames.FIN) == 2, "ended")
         assert b.metrics.streams_finished == 2
         assert (b.metrics.bytes_sent, b.metrics.bytes_received) == (6, 10)
+        await b.close()
+
+    run(kind, main)
+
+
+@on_both_loops
+def test_done_waits_until_a_stalled_destination_has_taken_everything(kind: str) -> None:
+    """Or the next stream of the channel would wait behind the one that stalls."""
+
+    async def main() -> None:
+        b = Bench()
+        opener = await b.join()
+        opener.tls.write(b.request())
+        far = await b.accepted()
+        far.shutdown(socket.SHUT_WR)
+        await until(lambda: opener.kinds[-1:] == [frames.FIN], "the destination has said all")
+        size = 32 << 20  # more than every buffer on the way takes
+        tail = frames.header(frames.DATA, size // 4) + bytes(size // 4)
+        wire = memoryview(tail * 4 + FIN)
+        taken = 0
+
+        def push() -> bool:
+            nonlocal wire
+            with contextlib.suppress(ssl.SSLWantWriteError):
+                while wire:
+                    wire = wire[opener.tls.write(wire[: 1 << 14]) :]
+            return not wire
+
+        def stuck() -> bool:
+            before = len(wire)
+            push()
+            return len(wire) == before
+
+        await until(stuck, "nothing more goes in")
+        await turns()
+        assert opener.kinds[-1] == frames.FIN
+
+        def take() -> bool:
+            nonlocal taken
+            push()
+            with contextlib.suppress(BlockingIOError):
+                while piece := far.recv(1 << 20):
+                    taken += len(piece)
+                return True
+            return False
+
+        await until(take, "the end arrives at the destination")
+        assert taken == size
+        await until(lambda: opener.kinds[-1:] == [frames.DONE], "DONE")
+        far.close()
         await b.close()
 
     run(kind, main)
