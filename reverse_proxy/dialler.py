@@ -131,6 +131,7 @@ class Dial:
         self._sock = sock
         sock.setblocking(False)
         tune(sock)
+        end_with_reset(sock)
         try:
             code = sock.connect_ex((address, self._port))
         except OSError as error:  # an IPv6 zone that this machine does not have
@@ -158,7 +159,6 @@ class Dial:
         sock, self._sock = self._sock, None
         assert sock is not None  # noqa: S101 - see above
         self._settle(sock)
-        end_with_reset(sock)
         self._on_connected(sock)
 
     def _failed(self, address: str, code: int | None) -> None:
