@@ -420,6 +420,7 @@ def test_strange_host_names_are_refused_and_the_channel_lives_on(
             assert kind == frames.REFUSED, host
             frames.decode_refused(payload)
             evil.sendall(FIN)
+            assert next(read_frames(evil)) == (frames.DONE, b"")
         evil.sendall(open_frame(chain.destination) + DATA + FIN)
         assert next(read_frames(evil)) == (frames.DATA, b"data")
     # A line of the log for each, and none of them is forged.
