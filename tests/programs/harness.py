@@ -400,6 +400,20 @@ def receive_reset(sock: socket.socket) -> int:
     raise AssertionError(f"a clean end after {count} bytes, where a RST was due")
 
 
+def be_refused(address: HostPort, source_ip: str = "127.0.0.1") -> HostPort:
+    """Connect, be reset without a byte, and return the address that it came from."""
+    with socket.socket() as sock:
+        sock.settimeout(DEADLINE_S)
+        sock.bind((source_ip, 0))
+        source = HostPort(*sock.getsockname())
+        try:
+            sock.connect((address.host, address.port))
+        except ConnectionResetError:  # so soon that it is the answer to connect()
+            return source
+        assert receive_reset(sock) == 0
+        return source
+
+
 def free_port() -> int:
     """Return a port that nobody listens on, for a program that must come back on the same one."""
     with socket.create_server(("127.0.0.1", 0)) as sock:

@@ -26,6 +26,7 @@ from tests.programs.harness import (
     Program,
     Suite,
     TcpServer,
+    be_refused,
     connected,
     download,
     echo,
@@ -227,8 +228,7 @@ def test_a_destination_that_refuses_is_a_reset_at_once(stage: Stage) -> None:
     channels = stage.entry_point.metric("channels_opened")
     for _ in range(20):
         began = time.monotonic()
-        with connected(stage.refusing) as source:
-            assert receive_reset(source) == 0
+        be_refused(stage.refusing)
         assert time.monotonic() - began < 1
     assert stage.entry_point.metric("channels_opened") == channels
 
@@ -236,8 +236,8 @@ def test_a_destination_that_refuses_is_a_reset_at_once(stage: Stage) -> None:
 def test_a_refused_upload_is_reset_and_the_channel_serves_the_next(stage: Stage) -> None:
     """What the source had sent already is taken in, and nobody else ever sees it."""
     for _ in range(5):
-        with connected(stage.refusing) as source:
-            send_until_reset(source)
+        with pytest.raises(ConnectionResetError), connected(stage.refusing) as source:
+            upload(source, sys.maxsize)
         with stage.destination.stream(stage.entrance) as (source, destination):
             source.sendall(b"next")
             source.shutdown(socket.SHUT_WR)
@@ -370,9 +370,7 @@ class TestSourceRoutes:
         suite.reverse_proxy(relay)
         entry_point = suite.entry_point(relay, "-r", f"127.0.2.9:0:{echo_server.address}")
         address = entry_point.addresses()[0]
-        with self.connect(address, "127.0.2.10") as sock:
-            source = HostPort(*sock.getsockname())
-            assert receive_reset(sock) == 0
+        source = be_refused(address, "127.0.2.10")
         line = entry_point.wait_log("no route admits this source")
         assert f"source={source}" in line
         assert f"port={address.port}" in line
