@@ -33,7 +33,7 @@ class Sheet:
 
     def rich(self) -> Table:
         """Return it for a terminal."""
-        table = Table(title=self.title, title_justify="left", title_style="bold")
+        table = Table()
         for number, name in enumerate(self.head):
             table.add_column(name, justify="right" if number else "left")
         for row in self.rows:
@@ -75,6 +75,7 @@ def note() -> str:
 def show(results: Results, console: Console) -> None:
     """Print the tables."""
     for sheet in sheets(results):
+        console.print(sheet.title, style="bold", markup=False)
         console.print(sheet.rich())
         console.print()
     for line in results.skipped:
