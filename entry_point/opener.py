@@ -84,7 +84,7 @@ class Opener:
             address,
             self._client,
             self._inner,
-            wanted=lambda: self._wanted(relay) - len(relay.lines) - relay.pool.joining,
+            wanted=lambda: self._links_wanted(relay),
             on_joined=lambda joined: self._on_joined(relay, joined),
             on_goaway=lambda: self._on_goaway(relay),
             on_backlog=lambda _: None,
@@ -217,6 +217,18 @@ class Opener:
         wanted = self._size.for_opener(relay.busy, share)
         relay.mark.observe(wanted, self.loop.time())
         return wanted
+
+    def _links_wanted(self, relay: Relay) -> int:
+        """Return how many links should be dialled or pending.
+
+        Links on their way when the need falls are not called off, unless they exceed the mark: the
+        relay may have paired them already, and what is too much is closed when the burst is over.
+        """
+        have = len(relay.lines) + relay.pool.joining
+        total = have + relay.pool.links
+        needed = self._wanted(relay)
+        mark = relay.mark.observe(needed, self.loop.time())
+        return max(needed, min(total, mark)) - have
 
     def _shrink(self, relay: Relay) -> None:
         mark = relay.mark.observe(self._wanted(relay), self.loop.time())

@@ -310,7 +310,6 @@ def test_ssh(suite: Suite, ssh_server: tuple[HostPort, list[str]], tmp_path: Pat
     remote = f"{user}@127.0.0.1:{tmp_path}"
     run("scp", "-q", *options, "-P", port, tmp_path / "there", f"{remote}/copied")
     assert (tmp_path / "copied").read_bytes() == payload
-    run("sftp", "-q", *options, "-P", port, "-b", "-", f"{remote}/copied", stdin=b"")
     batch = f"get {tmp_path / 'copied'} {tmp_path / 'back'}\n".encode()
     run("sftp", "-q", *options, "-P", port, "-b", "-", f"{user}@127.0.0.1", stdin=batch)
     assert (tmp_path / "back").read_bytes() == payload
@@ -362,7 +361,8 @@ def test_postgresql(suite: Suite, database: HostPort) -> None:
     url = f"postgresql://test@127.0.0.1:{entrance.port}/postgres?sslmode=disable"
     psql: list[str | Path] = ["psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", url]
     script = (
-        "create table rows as select g as id, md5(g::text) as text from generate_series(1, 200000) g;\n"
+        "create table rows as"
+        " select g as id, md5(g::text) as text from generate_series(1, 200000) g;\n"
         f"select pg_sleep({IDLE_S});\n"
         "select count(*), sum(id) from rows;\n"
     )

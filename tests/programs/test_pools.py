@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 import socket
 from contextlib import ExitStack
+from functools import partial
 
 from common.addresses import HostPort
 from tests.programs.harness import Destination, Program, Suite, TcpServer, connected
@@ -136,3 +138,21 @@ def test_the_limit_of_channels_holds_and_those_beyond_it_wait(suite: Suite) -> N
                 stack.close()
                 with destination.accept() as far:
                     assert far.recv(10) == b"late"
+
+
+def test_a_need_of_a_moment_calls_no_link_off(suite: Suite, echo_server: TcpServer) -> None:
+    """A link that is dialled when the need falls again may be paired already: it is kept."""
+    programs = settled(suite, echo_server.address)
+    entrance = programs[2].addresses()[0]
+    with ExitStack() as stack:
+        for count in range(4, 24):  # at half of the pool's size, and then beyond each time
+            for _ in range(3):
+                with ExitStack() as moment:
+                    for sock in [moment.enter_context(connected(entrance)) for _ in range(3)]:
+                        sock.sendall(b"x")
+                        assert sock.recv(1) == b"x"
+            stack.enter_context(connected(entrance))
+            programs[2].wait_metric("streams_open", partial(operator.eq, count - 3))
+    programs[2].wait_metric("streams_open", lambda count: count == 0)
+    assert programs[0].metric("pairs_failed") == 0
+    assert "no channel came of a pair" not in programs[1].log + programs[2].log
