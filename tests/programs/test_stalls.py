@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import socket
@@ -216,3 +217,44 @@ def test_a_slow_reader_gets_everything(suite: Suite) -> None:
                 time.sleep(0.002)
             sender.join()
         assert digest.hexdigest() == sent[0]
+
+
+def slow_path(relay: Program) -> TcpServer:
+    """A way to the relay that takes some 10 MB/s in each direction of each connection."""
+
+    def pump(one: socket.socket, other: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := one.recv(32 * 1024):
+                other.sendall(data)
+                time.sleep(len(data) / 10e6)
+            other.shutdown(socket.SHUT_WR)
+
+    def join(sock: socket.socket) -> None:
+        address = relay.addresses()[0]
+        with socket.create_connection((address.host, address.port)) as onward:
+            back = threading.Thread(target=pump, args=(onward, sock), daemon=True)
+            back.start()
+            pump(sock, onward)
+            back.join()
+
+    return TcpServer(join)
+
+
+@pytest.mark.parametrize("writing", ["source", "destination"])
+def test_a_long_transfer_one_way_is_not_silence(suite: Suite, writing: str) -> None:
+    """The writer's path is full all the time and its reader never stalls: ten heartbeats of it."""
+    with Destination() as destination:
+        relay = suite.relay("--heartbeat", "0.3")
+        with slow_path(relay) as path:
+            suite.reverse_proxy(path.address)
+            entry_point = suite.entry_point(path.address, "-r", f"0:{destination.address}")
+            with destination.stream(entry_point.addresses()[0]) as (source, far):
+                writer, reader = (source, far) if writing == "source" else (far, source)
+                began = time.monotonic()
+                sent, got = together(
+                    lambda: upload(writer, 24 * MIB), lambda: download(reader, 24 * MIB)
+                )
+            assert sent == got
+            assert time.monotonic() - began > 2
+            for program in (relay, entry_point):
+                program.end()
