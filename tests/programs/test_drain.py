@@ -192,8 +192,8 @@ class Loop:
             self.failure = error
 
     def goes_on(self) -> None:
-        """Wait for two hundred more."""
-        goal = self.count + 200
+        """Wait for a hundred more."""
+        goal = self.count + 100
         wait_for(lambda: self.failure or self.count >= goal, "connections go on")
         assert self.failure is None, f"after {self.count}: {self.failure!r}"
 
@@ -215,7 +215,7 @@ def test_a_rolling_restart_of_reverse_proxies_loses_nobody(
     entrance = entry_point.addresses()[0]
     loops = [Loop(entrance) for _ in range(3)]
     with loops[0], loops[1], loops[2]:
-        for _ in range(3):
+        for _ in range(2):
             for each in loops:
                 each.goes_on()
             old = group.pop(0)
