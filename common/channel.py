@@ -1,6 +1,6 @@
 """A channel: the inner TLS session of a pair, its frames, and its liveness.
 
-This is the hot path, so it is callbacks on the loop and one system call per record:
+This is the hot path, so it is callbacks on the loop and one system call per batch of records:
 
 * One shared buffer is read into, whole records at a time; DATA goes to the handler as a slice of
   it. Only what the handler cannot take is copied, and then nothing more is read: TCP's own
@@ -10,8 +10,8 @@ This is the hot path, so it is callbacks on the loop and one system call per rec
 
 Invariants:
 
-* Every read leaves room for a whole record (16 KiB), so OpenSSL never holds decrypted bytes back
-  and a level-triggered loop is enough.
+* Every read decrypts all that was received, so nothing waits in OpenSSL and a level-triggered loop
+  is enough.
 * While ``paused`` nothing is read; what was read already waits in ``_stash`` (at most one buffer).
 * Of what was read at once, ``FRAMES_AT_ONCE`` frames are delivered before the loop turns to others
   (``_deferred`` meanwhile), and PINGs are answered once: one peer cannot keep the loop to itself.
@@ -31,19 +31,15 @@ import asyncio
 import logging
 import math
 import ssl
-from collections import deque
 from typing import Final, Protocol
 
 from common import frames
 from common.errors import ProtocolError
 from common.keys import PublicKey
 from common.logs import event
-from common.sockets import close_with_reset, is_dead, watch_on
-from common.tls import unwrap
+from common.session import PLAINTEXT_SIZE, Session
+from common.sockets import check_soon, close_with_reset, is_dead, was_reset
 
-RECORD_SIZE: Final = 16 * 1024
-"""Plaintext bytes of the largest TLS record (RFC 8446, section 5.1)."""
-READ_SIZE: Final = 256 * 1024
 FRAMES_AT_ONCE: Final = 512
 """Frames of one channel before the loop turns to others; a stream at full speed has 20 in a read,
 and 512 of one byte each take 2 ms."""
@@ -58,7 +54,7 @@ _PING: Final = frames.encode(frames.PING)
 _PONG: Final = frames.encode(frames.PONG)
 
 # One loop per process and never two reads at once: all channels share one buffer.
-_buffer: Final = memoryview(bytearray(READ_SIZE))
+_buffer: Final = memoryview(bytearray(PLAINTEXT_SIZE))
 
 
 class Handler(Protocol):
@@ -88,26 +84,25 @@ class Channel:
     """One inner session on its socket; closed by :meth:`close`, :meth:`abort` or its loss.
 
     Args:
-        tls: the session, handshake done; the channel owns it.
+        session: handshake done; the channel owns it.
         handler: may be replaced between two frames.
         heartbeat_s: seconds between two calls of :meth:`tick`, which the owner makes.
     """
 
     __slots__ = (
         "_deferred",
+        "_draining",
         "_fd",
         "_heard",
         "_heartbeat_s",
         "_loop",
-        "_out",
         "_pong_owed",
-        "_read",
         "_reader",
         "_sent",
+        "_session",
         "_silent",
         "_stash",
-        "_tls",
-        "_write",
+        "_watched",
         "closed",
         "handler",
         "heard_at",
@@ -118,7 +113,7 @@ class Channel:
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        tls: ssl.SSLSocket,
+        session: Session,
         handler: Handler,
         heartbeat_s: float,
     ) -> None:
@@ -129,10 +124,8 @@ class Channel:
         """Whether the acceptor has asked for no further stream."""
         self.heard_at = loop.time()
         self._loop = loop
-        self._tls = tls
-        self._fd = tls.fileno()
-        self._read = tls.read
-        self._write = tls.write
+        self._session = session
+        self._fd = session.fileno()
         self._heartbeat_s = heartbeat_s
         self._heard = True
         self._sent = True
@@ -140,44 +133,42 @@ class Channel:
         self._reader = frames.FrameReader()
         self._stash = b""
         self._deferred = False
-        self._out: deque[bytes] = deque()
+        self._draining = False  # the kernel has not taken all that was written
         self._pong_owed = False
+        self._watched = True  # the loop has our reader
         loop.add_reader(self._fd, self._on_readable)
+        if session.pending:
+            loop.call_soon(self._on_readable)
 
     @property
     def drained(self) -> bool:
         """Whether all that was written has reached the kernel."""
-        return not self._out
+        return not self._draining
 
     def write(self, data: bytes | memoryview) -> bool:
         """Send whole frames; return whether the kernel has taken them all.
 
-        False means: the channel keeps a copy of the rest, or is lost. DATA must then wait for
+        False means: the channel keeps the rest, or is lost. DATA must then wait for
         ``on_drained``; other frames may still be written.
         """
-        if self._out or self.closed:
-            self._out.append(bytes(data))
+        if self.closed:
             return False
         self._sent = True
         try:
-            sent = self._write(data)
-            while sent < len(data):
-                data = memoryview(data)[sent:]
-                sent = self._write(data)
-        except ssl.SSLWantWriteError:
-            self._out.append(bytes(data))
-            self._loop.add_writer(self._fd, self._on_writable)
-            return False
+            if self._session.write(data):
+                return True
         except OSError as error:
-            self._lost(f"writing failed: {error.strerror or error}")
+            self._lost(f"writing failed: {_words(error)}")
             return False
-        return True
+        if not self._draining:
+            self._draining = True
+            self._loop.add_writer(self._fd, self._on_writable)
+        return False
 
     def pause(self) -> None:
         """Stop reading; the peer is slowed by TCP."""
-        if not self.paused:
-            self.paused = True
-            self._loop.remove_reader(self._fd)
+        # The loop keeps the reader until there is something to read: a pause is often over by then.
+        self.paused = True
 
     def resume(self) -> None:
         """Read on, beginning with what was read before the pause."""
@@ -198,7 +189,7 @@ class Channel:
         if self.paused:
             most = math.ceil(LONGEST_RETRY_S / self._heartbeat_s)
             self._silent = 0 if self._heard else max(min(self._silent, 0) - 1, -most)
-            if is_dead(self._tls, SILENT_HEARTBEATS * self._heartbeat_s):
+            if is_dead(self._session.sock, SILENT_HEARTBEATS * self._heartbeat_s):
                 self._lost("the connection to the relay is dead")
                 return
         elif self._heard:
@@ -209,7 +200,7 @@ class Channel:
             if self._silent >= SILENT_HEARTBEATS - 1:
                 self._lost(f"silent for {self._loop.time() - self.heard_at:.1f} s")
                 return
-        if (self.paused or not self._sent) and not self._out:
+        if (self.paused or not self._sent) and not self._draining:
             self.ping()
         self._heard = self._sent = False
         if not self.closed:
@@ -223,13 +214,13 @@ class Channel:
         """End the channel after what the kernel already has; the handler is not called again."""
         if not self.closed:
             self._forget()
-            self._tls.close()
+            self._session.close()
 
     def abort(self) -> None:
         """End the channel with a RST; the handler is not called again."""
         if not self.closed:
             self._forget()
-            close_with_reset(unwrap(self._tls))
+            close_with_reset(self._session.sock)
 
     def _forget(self) -> None:
         self.closed = True
@@ -243,32 +234,28 @@ class Channel:
             self.handler.on_lost(reason)
 
     def _on_readable(self) -> None:
-        read = self._read
-        count = 0
-        ended = ""
-        try:
-            while count <= READ_SIZE - RECORD_SIZE:
-                taken: int = read(READ_SIZE - count, _buffer[count:])  # type: ignore[assignment]
-                if not taken:
-                    ended = "the other side ended the connection"
-                    break
-                count += taken
-                if taken < RECORD_SIZE:  # most likely the last one; if not, the loop calls again
-                    break
-        except ssl.SSLWantReadError:
-            pass
-        except OSError as error:
-            ended = f"reading failed: {_words(error)}"
+        if self.closed:
+            return
+        if self.paused:
+            self._watched = False
+            self._loop.remove_reader(self._fd)
+            return
+        session = self._session
+        count = session.read(_buffer)
         if count:
             self._heard = True
             self.heard_at = self._loop.time()
             self._deliver(_buffer[:count])
-        if self.paused or self.closed or self._deferred:
-            return  # what came before the end goes first; the end is still there after it
-        if ended:
-            self._lost(ended)
+        if session.ended and not (self.paused or self.closed or self._deferred):
+            self._lost(_ending(session.ended))
         else:
-            watch_on(self._loop, self._tls, self._on_readable)
+            check_soon(self._loop, self._recheck)
+
+    def _recheck(self) -> None:
+        """Read on if the connection was reset behind our back; see ``common.sockets``."""
+        if not (self.closed or self.paused or self._deferred) and was_reset(self._session.sock):
+            self._on_readable()
+            self._loop.call_soon(self._recheck)  # until all is read
 
     def _read_on(self) -> None:
         """Go on with what has been read, then with what comes."""
@@ -278,12 +265,20 @@ class Channel:
         if self._stash:
             stash, self._stash = memoryview(self._stash), b""
             self._deliver(stash)
-        if not (self.paused or self.closed or self._deferred):
+        if self.paused or self.closed or self._deferred:
+            return
+        if self._session.ended:
+            self._lost(_ending(self._session.ended))
+        elif self._watched:
+            check_soon(self._loop, self._recheck)
+        else:
+            self._watched = True
             self._loop.add_reader(self._fd, self._on_readable)
 
     def _defer(self) -> None:
         """Let the loop turn to others before the rest is delivered."""
         self._deferred = True
+        self._watched = False
         self._loop.remove_reader(self._fd)
         self._loop.call_soon(self._read_on)
 
@@ -330,30 +325,28 @@ class Channel:
 
     def _answer(self) -> None:
         # A peer that pings without reading our answers gets one answer, not a queue of them.
-        if not self._out and not self.closed:
+        if not self._draining and not self.closed:
             self._pong_owed = False
             self.write(_PONG)
 
     def _on_writable(self) -> None:
-        out = self._out
         try:
-            while out:
-                sent = self._write(out[0])
-                if sent == len(out[0]):
-                    out.popleft()
-                else:
-                    out[0] = out[0][sent:]
-        except ssl.SSLWantWriteError:
-            return
+            if not self._session.flush():
+                return
         except OSError as error:
             self._lost(f"writing failed: {_words(error)}")
             return
+        self._draining = False
         self._loop.remove_writer(self._fd)
         if self._pong_owed:
             self._pong_owed = False
             if not self.write(_PONG):
                 return
         self.handler.on_drained()
+
+
+def _ending(ended: OSError | str) -> str:
+    return ended if isinstance(ended, str) else f"reading failed: {_words(ended)}"
 
 
 def _words(error: OSError) -> str:

@@ -24,7 +24,8 @@ from common.frames import INNER_ALPN
 from common.keys import PublicKey
 from common.link import Client, Link, login
 from common.logs import event
-from common.tls import handshake, proven_key, unwrap, wrap
+from common.session import Session
+from common.tls import handshake, proven_key, unwrap
 from common.wire import Paired
 
 log = logging.getLogger(__name__)
@@ -46,7 +47,7 @@ relay that pairs only to fail must not keep us busy."""
 class Joined:
     """An inner session with a partner whose key has been proven and is trusted."""
 
-    tls: ssl.SSLSocket
+    session: Session
     partner: bytes
     """The partner's raw key, 32 bytes."""
     instance: bytes
@@ -236,7 +237,7 @@ class LinkPool:
         except BaseException:
             link.close()
             raise
-        inner = wrap(self._inner, unwrap(tls), server=not is_opener)
+        inner = Session(self._inner, unwrap(tls), server=not is_opener)
         try:
             with anyio.fail_after(INNER_DEADLINE_S):
                 await handshake(inner, INNER_ALPN)

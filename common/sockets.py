@@ -23,6 +23,9 @@ from common.errors import SettingError
 BACKLOG: Final = 4096
 """Connections the kernel holds for us; it lowers this to ``net.core.somaxconn`` by itself."""
 
+RECHECK_S: Final = 0.05
+"""Seconds after which a RST behind the bytes that were read is noticed at the latest."""
+
 _ON_LINUX: Final = sys.platform.startswith("linux")
 _TCP_INFO_SIZE: Final = 72
 _ANSWER_MS: Final = 1000
@@ -124,23 +127,44 @@ def close_cleanly(sock: socket.socket) -> None:
     sock.close()
 
 
-def watch_on(
-    loop: asyncio.AbstractEventLoop, sock: socket.socket, callback: Callable[[], None]
-) -> None:
-    """Make sure that ``callback``, the socket's reader, is called again after a RST.
-
-    libuv (uvloop) reports an error once and then watches no longer; asyncio's own loops report it
-    until it is read. A reader that may have left bytes before the error calls this at its end.
-    """
+def was_reset(sock: socket.socket) -> bool:
+    """Whether the connection has ended by a RST. Off Linux never: nobody needs to know there."""
     if not _ON_LINUX:
-        return
+        return False
     try:
-        state = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
+        return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == _TCP_CLOSE
     except OSError:  # not a TCP socket
-        return
-    if state == _TCP_CLOSE:
-        loop.remove_reader(sock.fileno())
-        loop.add_reader(sock.fileno(), callback)
+        return False
+
+
+def check_soon(loop: asyncio.AbstractEventLoop, recheck: Callable[[], None]) -> None:
+    """Call ``recheck`` within ``RECHECK_S``, once, however often it is asked for.
+
+    libuv (uvloop) reports an error on a socket once and then watches no longer; asyncio's own loops
+    report it until it is read. A reader that was told of bytes and a RST at once, and took the
+    bytes, would never hear of the RST. So every reader asks for a check after it has read; the
+    check itself is a system call, and is made a few times a second and not after every read.
+    """
+    if _rechecks.loop is not loop or not _rechecks.wanted:
+        _rechecks.loop = loop
+        loop.call_later(RECHECK_S, _rechecks.sweep)
+    _rechecks.wanted.add(recheck)
+
+
+class _Rechecks:
+    """Who is to be checked at the next sweep; one loop per process, as for the buffers."""
+
+    def __init__(self) -> None:
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.wanted: set[Callable[[], None]] = set()
+
+    def sweep(self) -> None:
+        wanted, self.wanted = self.wanted, set()
+        for recheck in wanted:
+            recheck()
+
+
+_rechecks: Final = _Rechecks()
 
 
 def is_dead(sock: socket.socket, silent_s: float) -> bool:

@@ -21,10 +21,11 @@ from typing import Final, Literal
 
 from common import frames
 from common.channel import SILENT_HEARTBEATS, Channel
-from common.sockets import close_cleanly, close_with_reset, is_dead, watch_on
+from common.sockets import check_soon, close_cleanly, close_with_reset, is_dead, was_reset
 
-CHUNK_SIZE: Final = 64 * 1024
-"""Bytes read from a local connection at once, and the largest DATA frame sent."""
+CHUNK_SIZE: Final = 128 * 1024 - frames.HEADER_SIZE
+"""Bytes read from a local connection at once, and the largest DATA frame sent: with its header it
+fills eight TLS records and no ninth."""
 
 _FIN: Final = frames.encode(frames.FIN)
 _DONE: Final = frames.encode(frames.DONE)
@@ -216,7 +217,7 @@ class Stream:
             if not self.channel.write(_buffer[: _HEADER_SIZE + count]):
                 self._stop_reading()
             else:
-                watch_on(self._loop, self.local, self._on_local_readable)
+                check_soon(self._loop, self._recheck)
             return
         self._stop_reading()
         self._fin_sent = True
@@ -225,6 +226,12 @@ class Stream:
         else:
             self.channel.write(_FIN + _DONE if self._local_name == "destination" else _FIN)
             self._end(Outcome.FINISHED, "")
+
+    def _recheck(self) -> None:
+        """Read on if the connection was reset behind our back; see ``common.sockets``."""
+        if self._reading and was_reset(self.local):
+            self._on_local_readable()
+            self._loop.call_soon(self._recheck)  # until all is read
 
     def _on_local_writable(self) -> None:
         self._loop.remove_writer(self._fd)

@@ -30,6 +30,7 @@ import socket
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal, Protocol
 
 import anyio
 from cryptography import x509
@@ -124,7 +125,23 @@ def wrap(
         raise LinkLost(f"the connection ended before the TLS handshake: {error}") from None
 
 
-async def handshake(tls: ssl.SSLSocket, alpn: str) -> None:
+class Handshaking(Protocol):
+    """What a handshake needs of a session: an ``SSLSocket``'s part, or a ``Session``'s."""
+
+    def fileno(self) -> int:
+        """Return the socket's descriptor."""
+
+    def do_handshake(self) -> None:
+        """Go one step on, or raise what ``SSLSocket.do_handshake`` raises."""
+
+    def selected_alpn_protocol(self) -> str | None:
+        """Return the protocol agreed on."""
+
+    def getpeercert(self, *, binary_form: Literal[True]) -> bytes | None:
+        """Return the peer's certificate (DER)."""
+
+
+async def handshake(tls: Handshaking, alpn: str) -> None:
     """Run the TLS handshake; deadlines are the caller's.
 
     Raises:
@@ -147,7 +164,7 @@ async def handshake(tls: ssl.SSLSocket, alpn: str) -> None:
         raise HandshakeError(f"the peer does not speak {alpn}; is it a program of this suite?")
 
 
-def proven_key(tls: ssl.SSLSocket) -> bytes:
+def proven_key(tls: Handshaking) -> bytes:
     """Return the peer's raw ed25519 key (32 bytes), proven by the handshake on ``tls``.
 
     Raises:

@@ -41,7 +41,7 @@ class Line:
         self.partner = joined.partner
         self.instance = joined.instance
         self.heartbeat_s = joined.heartbeat_s
-        self.channel = Channel(owner.loop, joined.tls, self, joined.heartbeat_s)
+        self.channel = Channel(owner.loop, joined.session, self, joined.heartbeat_s)
 
     def rest(self) -> None:
         """Wait for DONE: the acceptor may still be delivering what came before our FIN."""

@@ -23,7 +23,7 @@ import socket
 from collections.abc import Callable
 from typing import Final
 
-from common.sockets import watch_on
+from common.sockets import check_soon, was_reset
 from relay_server.metrics import Metrics
 from relay_server.pipes import PIPE_SIZE, Pipes
 
@@ -93,6 +93,12 @@ class Forwarder:
 
     def _on_writable(self) -> None:
         raise NotImplementedError
+
+    def _recheck(self) -> None:
+        """Read on if the connection was reset behind our back; see ``common.sockets``."""
+        if not self.ended and not self.blocked and was_reset(self._source):
+            self._on_readable()
+            self._loop.call_soon(self._recheck)  # until all is read
 
     def _block(self) -> None:
         self._loop.remove_reader(self._in)
@@ -194,7 +200,7 @@ class SpliceForwarder(Forwarder):
             self._block()
         else:
             self._pipes.give_back(pipe)
-            watch_on(self._loop, self._source, self._on_readable)
+            check_soon(self._loop, self._recheck)
 
     def _retry(self) -> None:
         if not self.ended:
@@ -268,7 +274,7 @@ class CopyForwarder(Forwarder):
             self._rest = bytes(_chunk[sent:count])
             self._block()
         elif sent is not None:
-            watch_on(self._loop, self._source, self._on_readable)
+            check_soon(self._loop, self._recheck)
 
     def _on_writable(self) -> None:
         sent = self._send(self._rest)

@@ -179,7 +179,7 @@ class Acceptor:
 
     def _on_joined(self, relay: Relay, joined: Joined) -> None:
         if self._stopping:
-            joined.tls.close()
+            joined.session.close()
             return
         relay.desks.add(Desk(self._house, joined, lambda desk: self._forget(relay, desk)))
         self._metrics.channels_opened += 1

@@ -82,7 +82,7 @@ class Desk:
         self._dial: Dial | None = None
         self._request: frames.Open
         self._started_at = 0.0
-        self.channel = Channel(house.loop, joined.tls, self, joined.heartbeat_s)
+        self.channel = Channel(house.loop, joined.session, self, joined.heartbeat_s)
 
     @property
     def busy(self) -> bool:

@@ -9,6 +9,7 @@ import ssl
 
 from common.frames import INNER_ALPN
 from common.keys import Identity
+from common.session import Session
 from common.sockets import tune
 from common.tls import acceptor_context, handshake, opener_context, wrap
 
@@ -44,6 +45,33 @@ def tcp_pair(buffer: int = 0) -> tuple[socket.socket, socket.socket]:
         if buffer:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer)
     return left, right
+
+
+async def opener_session(buffer: int = 0) -> tuple[Session, ssl.SSLSocket]:
+    """An inner session as a channel has it at the opener, and its far end as a socket."""
+    client, server = contexts()
+    left, right = tcp_pair(buffer)
+    one, other = Session(client, left, server=False), wrap(server, right, server=True)
+    await asyncio.gather(handshake(one, INNER_ALPN), handshake(other, INNER_ALPN))
+    return one, other
+
+
+async def acceptor_session(buffer: int = 0) -> tuple[ssl.SSLSocket, Session]:
+    """An inner session's far end as a socket, and as a channel has it at the acceptor."""
+    client, server = contexts()
+    left, right = tcp_pair(buffer)
+    one, other = wrap(client, left, server=False), Session(server, right, server=True)
+    await asyncio.gather(handshake(one, INNER_ALPN), handshake(other, INNER_ALPN))
+    return one, other
+
+
+async def session_pair(buffer: int = 0) -> tuple[Session, Session]:
+    """Both ends of an inner session as channels have them."""
+    client, server = contexts()
+    left, right = tcp_pair(buffer)
+    one, other = Session(client, left, server=False), Session(server, right, server=True)
+    await asyncio.gather(handshake(one, INNER_ALPN), handshake(other, INNER_ALPN))
+    return one, other
 
 
 async def tls_pair(buffer: int = 0) -> tuple[ssl.SSLSocket, ssl.SSLSocket]:

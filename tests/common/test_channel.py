@@ -12,12 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common import frames
-from common.channel import READ_SIZE, SILENT_HEARTBEATS, Channel
+from common.channel import SILENT_HEARTBEATS, Channel
 from common.frames import FrameReader
+from common.session import PLAINTEXT_SIZE
 from common.sockets import close_with_reset
 from common.tls import unwrap
 from tests.common.loops import LOOPS, on_both_loops, run, turns, until
-from tests.common.sessions import tls_pair
+from tests.common.sessions import opener_session
 
 PING, PONG, FIN = (frames.encode(each) for each in (frames.PING, frames.PONG, frames.FIN))
 
@@ -125,7 +126,7 @@ class Bench:
 
 
 async def bench(buffer: int = 0, heartbeat_s: float = 0.05) -> Bench:
-    near, far = await tls_pair(buffer)
+    near, far = await opener_session(buffer)
     handler = Recorder()
     channel = Channel(asyncio.get_running_loop(), near, handler, heartbeat_s)
     return Bench(channel, handler, Raw(far))
@@ -460,7 +461,7 @@ def test_nothing_stays_registered_with_the_loop(kind: str) -> None:
     st.lists(
         st.one_of(
             st.binary(min_size=1, max_size=30).map(data),
-            st.integers(1, 3 * READ_SIZE).map(lambda size: data(bytes(size))),
+            st.integers(1, 3 * PLAINTEXT_SIZE).map(lambda size: data(bytes(size))),
             st.just(PING),
             st.just(FIN),
         ),

@@ -78,7 +78,7 @@ async def running(
         task.cancel()
         await relay.close()
         for each in owner.joined:
-            each.tls.close()
+            each.session.close()
 
 
 async def wait(session: Session) -> None:

@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 
 from common import frames, sockets, stream
 from common.channel import Channel
+from common.session import Session
 from common.sockets import close_with_reset
 from common.stream import Outcome, Stream
 from tests.common.loops import LOOPS, on_both_loops, run, turns, until
-from tests.common.sessions import tcp_pair, tls_pair
+from tests.common.sessions import opener_session, session_pair, tcp_pair
 
 End = Literal["source", "destination"]
 ENDS: tuple[End, End] = ("source", "destination")
@@ -96,7 +97,7 @@ class User:
 class Line:
     """A channel between two ends, and the streams it carries one after the other."""
 
-    def __init__(self, one: ssl.SSLSocket, two: ssl.SSLSocket, heartbeat_s: float) -> None:
+    def __init__(self, one: Session, two: Session, heartbeat_s: float) -> None:
         loop = asyncio.get_running_loop()
         self.heartbeat_s = heartbeat_s
         self.idle = {end: Idle() for end in ENDS}
@@ -166,7 +167,7 @@ class Talk:
 
 
 async def new_line(buffer: int = 0, heartbeat_s: float = 60) -> Line:
-    return Line(*await tls_pair(buffer), heartbeat_s)
+    return Line(*await session_pair(buffer), heartbeat_s)
 
 
 def pattern(size: int) -> bytes:
@@ -235,7 +236,7 @@ def test_a_reader_that_stalls_stops_the_writer_and_nothing_piles_up(kind: str, e
         assert 0 < seen < 2 << 20
         assert line.channels[other(end)].paused
         assert len(line.channels[other(end)]._stash) <= 256 * 1024
-        assert sum(map(len, line.channels[end]._out)) <= stream.CHUNK_SIZE + 4
+        assert len(line.channels[end]._session._unsent) <= stream.CHUNK_SIZE + 1024
         for each in line.channels.values():
             each.tick()
             each.tick()
@@ -401,7 +402,7 @@ class Far:
 class Half:
     """A stream whose far end is raw frames."""
 
-    def __init__(self, near: ssl.SSLSocket, far: ssl.SSLSocket, end: End) -> None:
+    def __init__(self, near: Session, far: ssl.SSLSocket, end: End) -> None:
         loop = asyncio.get_running_loop()
         self.far = Far(far)
         self.idle = Idle()
@@ -431,7 +432,7 @@ class Half:
 
 
 async def half(end: End) -> Half:
-    return Half(*await tls_pair(), end)
+    return Half(*await opener_session(), end)
 
 
 OPEN = frames.encode_open(frames.Open("0", "tcp", "localhost", 80, "192.0.2.1", 4711))

@@ -25,7 +25,7 @@ from entry_point.opener import Opener
 from entry_point.source import Source
 from tests.common.fake_relay import new_client
 from tests.common.loops import on_both_loops, run, turns, until
-from tests.common.sessions import ANN, BOB, tcp_pair, tls_pair
+from tests.common.sessions import ANN, BOB, opener_session, tcp_pair
 
 ROUTE = RouteTable.parse(["5001:localhost:80"]).listeners[0].match("127.0.0.1")
 FIN, DONE, PONG = (frames.encode(each) for each in (frames.FIN, frames.DONE, frames.PONG))
@@ -81,7 +81,7 @@ class Bench:
         self.relay = self.opener.relays[0]
 
     async def join(self, instance: bytes = bytes(16)) -> Far:
-        near, far = await tls_pair()
+        near, far = await opener_session()
         self.fars.append(Far(far))
         self.opener._on_joined(self.relay, Joined(near, BOB.public.raw, instance, 60))
         return self.fars[-1]
@@ -256,13 +256,14 @@ def test_a_retired_channel_is_closed_only_when_its_last_frame_is_out(kind: str) 
         await b.until(lambda: far.data, "served")
         far.tls.write(frames.encode(frames.GOAWAY) + FIN)  # the destination has said all
         await b.until(lambda: line.channel.retired, "GOAWAY and FIN")
-        write = line.channel._write
+        session = line.channel._session
+        send = session._send
 
         def no_room(data: bytes) -> int:
-            line.channel._write = write
-            raise ssl.SSLWantWriteError
+            session._send = send
+            raise BlockingIOError
 
-        line.channel._write = no_room  # type: ignore[assignment]
+        session._send = no_room  # type: ignore[assignment]
         user.shutdown(socket.SHUT_WR)
         await b.until(lambda: far.kinds[-1] == frames.FIN, "the last frame")
         assert not far.ended

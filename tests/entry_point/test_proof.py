@@ -8,10 +8,11 @@ import pytest
 
 from common import frames
 from common.channel import Channel
+from common.session import Session
 from entry_point import proof as module
 from entry_point.proof import Proof
 from tests.common.loops import on_both_loops, run, turns, until
-from tests.common.sessions import tls_pair
+from tests.common.sessions import opener_session
 
 REQUEST = frames.encode_open(frames.Open("0", "tcp", "localhost", 80, "192.0.2.1", 4711))
 PING, PONG = frames.encode(frames.PING), frames.encode(frames.PONG)
@@ -20,7 +21,7 @@ PING, PONG = frames.encode(frames.PING), frames.encode(frames.PONG)
 class Asked:
     """A channel that is asked for a sign of life, and the far end of it."""
 
-    def __init__(self, near: ssl.SSLSocket, far: ssl.SSLSocket) -> None:
+    def __init__(self, near: Session, far: ssl.SSLSocket) -> None:
         self.far = far
         self.alive = 0
         self.dead: list[str] = []
@@ -49,7 +50,7 @@ class Asked:
 
 
 async def asked() -> Asked:
-    return Asked(*await tls_pair())
+    return Asked(*await opener_session())
 
 
 @on_both_loops

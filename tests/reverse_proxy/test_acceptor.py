@@ -27,7 +27,7 @@ from reverse_proxy.metrics import Metrics
 from reverse_proxy.policy import Policy
 from tests.common.fake_relay import new_client
 from tests.common.loops import on_both_loops, run, turns, until
-from tests.common.sessions import ANN, BOB, tls_pair
+from tests.common.sessions import ANN, BOB, acceptor_session
 
 FIN, PING = frames.encode(frames.FIN), frames.encode(frames.PING)
 
@@ -101,7 +101,7 @@ class Bench:
         self.port: int = self.listener.getsockname()[1]
 
     async def join(self) -> Opener:
-        far, near = await tls_pair()
+        far, near = await acceptor_session()
         self.openers.append(Opener(far))
         self.acceptor._on_joined(self.relay, Joined(near, ANN.public.raw, bytes(16), 60))
         return self.openers[-1]
