@@ -2,8 +2,9 @@
 
 A connection counts as a stranger from accept to HELLO. Strangers are limited in all and per
 source, and it is never the newcomer who pays: when the limit is reached the oldest connection of
-the same source goes, one that has not said a word before one that has. So 1,000 silent connections
-cannot keep a legitimate client of the same address out; it speaks at once and is soon no stranger.
+the same source goes, of those that are silent or of those that have spoken, whichever are more. So
+neither 1,000 silent connections nor 1,000 that began a handshake can keep a legitimate client of
+the same address out: it is silent for one round trip, speaks for another, and is no stranger then.
 
 A source is an IPv4 address or an IPv6 /64, which is what one host or site has (RFC 6177).
 """
@@ -43,7 +44,7 @@ class _Source(Generic[StrangerT]):
         return len(self.silent) + len(self.speaking)
 
     def evict(self) -> StrangerT:
-        queue = self.silent or self.speaking
+        queue = self.silent if len(self.silent) >= len(self.speaking) else self.speaking
         stranger = next(iter(queue))
         del queue[stranger]
         return stranger

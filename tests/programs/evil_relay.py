@@ -81,13 +81,19 @@ class EvilRelay:
         except OSError:
             sock.close()
             return
-        with suppress(OSError):
+        try:
             trusts: list[bytes] = []
             while isinstance(message := receive(tls), Trust):
                 trusts += message.keys
             assert isinstance(message, Hello)
             send(tls, Welcome(VERSION, 1, HEARTBEAT_S))
-            self._links.append(EvilLink(tls, message, trusts))
+            link = EvilLink(tls, message, trusts)
+        except (OSError, AssertionError):
+            tls.close()
+            return
+        self._links.append(link)
+        if self._closed:
+            link.close()
 
     def take(self, role: Role) -> EvilLink:
         """Return a link of the role as soon as there is one."""
@@ -195,8 +201,8 @@ class Wire:
                     and tamper.way == way
                     and start <= tamper.offset < start + len(data)
                 ):
-                    sink.sendall(EDITS[tamper.kind](data, tamper.offset - start))
                     self.tampered.set()
+                    sink.sendall(EDITS[tamper.kind](data, tamper.offset - start))
                     if tamper.kind in ("fin", "rst"):
                         self.cut(reset=tamper.kind == "rst")
                         return

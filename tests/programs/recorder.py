@@ -38,9 +38,13 @@ class Recorder:
         while True:
             try:
                 client, _ = self._listener.accept()
-                server = socket.create_connection((self._target.host, self._target.port), 10)
             except OSError:
                 return
+            try:
+                server = socket.create_connection((self._target.host, self._target.port), 10)
+            except OSError:
+                client.close()
+                continue
             for sock in (client, server):
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 sock.settimeout(None)

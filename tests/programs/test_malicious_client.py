@@ -168,6 +168,7 @@ def test_bytes_after_ready_in_the_outer_session_end_the_pair(suite: Suite) -> No
     acceptor.close()
 
 
+@pytest.mark.slow
 def test_a_partner_that_is_never_ready_costs_its_partner_ten_seconds(suite: Suite) -> None:
     relay = suite.relay()
     began = time.monotonic()

@@ -427,7 +427,7 @@ def test_a_stream_that_was_tampered_with_is_a_prefix_and_a_reset(stage: Stage) -
             assert UP.startswith(each), trial
             partial += len(each) < len(UP)
         assert stage.ledger.ends[ends:] == ["reset"] * (len(stage.ledger.got) - streams), trial
-    assert partial > 20
+    assert partial > 5
     stage.check_health()
 
 

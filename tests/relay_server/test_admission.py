@@ -34,6 +34,18 @@ def test_a_thousand_silent_strangers_do_not_keep_one_that_speaks_out() -> None:
     assert len(admission) == PER_SOURCE
 
 
+def test_a_thousand_that_began_a_handshake_do_not_keep_one_out_that_is_still_silent() -> None:
+    """The first byte of an honest client takes a round trip; others may come in the meantime."""
+    admission: Admission[int] = Admission()
+    for number in range(1000):
+        admission.admit(number, "a")
+        admission.spoke(number, "a")
+    admission.admit(1000, "a")
+    for number in range(1001, 1060):
+        assert admission.admit(number, "a") != 1000
+        admission.spoke(number, "a")
+
+
 def test_the_largest_source_pays_when_there_are_too_many_in_all() -> None:
     admission: Admission[str] = Admission(per_source=10, in_all=4)
     for name in ("a1", "a2", "a3", "b1"):
@@ -63,7 +75,7 @@ class Strangers(RuleBasedStateMachine):
     def first_to_go(self, source: str) -> int:
         silent = [each for each in self.of(source) if each not in self.spoken]
         speaking = [each for each in self.spoken if self.strangers.get(each) == source]
-        return (silent or speaking)[0]
+        return (silent if len(silent) >= len(speaking) else speaking)[0]
 
     def forget(self, stranger: int) -> None:
         self.gone.append((stranger, self.strangers.pop(stranger)))
