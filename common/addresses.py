@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from common.errors import AddressError
@@ -65,6 +66,7 @@ def parse_port(text: str, *, lowest: int = 1) -> int:
     raise AddressError(f"not a port: {text!r}; write a number from {lowest} to {HIGHEST_PORT}")
 
 
+@lru_cache(maxsize=4096)
 def parse_ip(text: str) -> IPAddress:
     """Return the address that ``text`` is, IPv4-mapped IPv6 as IPv4 and without its zone.
 

@@ -12,7 +12,7 @@ import sys
 import time
 
 from common.log_budget import LogBudget
-from common.log_format import EventRecord, Render, json_lines, plain, terminal
+from common.log_format import EventRecord, QuickRecord, Record, Render, json_lines, plain, terminal
 from common.printable import printable
 
 STDOUT, STDERR = 1, 2
@@ -81,6 +81,10 @@ def event(
         _suppressed[_budget.filed_under(budget_key)] = (logger, level, message)
         return
     shown = {key: value for key, value in fields.items() if value is not None}
+    only = _only_handler(logger)
+    if only is not None and exception is None:
+        only.write(QuickRecord(level, message, shown))
+        return
     logger.handle(EventRecord(logger.name, level, message, shown, exception))
 
 
@@ -97,12 +101,24 @@ def flush_summaries(now: float) -> None:
         del _suppressed[key]
 
 
+def _only_handler(logger: logging.Logger) -> _DescriptorHandler | None:
+    """Return our handler if it is the only one that would be asked, as it is in the programs."""
+    root = logging.root
+    if logger.handlers or logger.filters or logger.parent is not root or len(root.handlers) != 1:
+        return None
+    handler = root.handlers[0]
+    return handler if isinstance(handler, _DescriptorHandler) and logger.propagate else None
+
+
 class _DescriptorHandler(logging.Handler):
     def __init__(self, fd: int, render: Render) -> None:
         super().__init__()
         self._fd, self._render = fd, render
 
     def emit(self, record: logging.LogRecord) -> None:
+        self.write(record)
+
+    def write(self, record: Record) -> None:
         try:
             line = self._render(record)
         except Exception as error:  # noqa: BLE001 - a value whose str() fails must not end a program

@@ -168,15 +168,15 @@ class Stream:
         """Follow the other side's FIN, RESET or REFUSED."""
         if kind == frames.FIN and not self._fin_received:
             self._fin_received = True
+            if self._fin_sent:  # closing says FIN as well
+                if self._local_name == "destination":
+                    self.channel.write(_DONE)
+                self._end(Outcome.FINISHED, "")
+                return
             try:
                 self.local.shutdown(socket.SHUT_WR)
             except OSError as error:
                 self._fail_local(error)
-                return
-            if self._fin_sent:
-                if self._local_name == "destination":
-                    self.channel.write(_DONE)
-                self._end(Outcome.FINISHED, "")
         elif kind == frames.RESET:
             self.channel.close()
             self._end(_RESET_BY[_OTHER[self._local_name]], "")

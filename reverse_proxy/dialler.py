@@ -11,6 +11,7 @@ import errno
 import os
 import socket
 from collections.abc import Callable
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import Final
 
@@ -22,6 +23,8 @@ from common.sockets import end_with_reset, tune
 DIAL_TIMEOUT_S: Final = 10.0
 """Seconds for one address to answer; the kernel alone would try for two minutes."""
 RESOLVE_TIMEOUT_S: Final = 10.0
+
+_NON_BLOCKING: Final = getattr(socket, "SOCK_NONBLOCK", 0)
 
 Judge = Callable[[str, str, int], Refusal | None]
 """Takes the host as asked for, an address of it and the port; says why it may not be dialled."""
@@ -124,16 +127,21 @@ class Dial:
         """Start to connect; return False if that failed at once."""
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         try:
-            sock = socket.socket(family, socket.SOCK_STREAM)
+            sock = socket.socket(family, socket.SOCK_STREAM | _NON_BLOCKING)
         except OSError as error:
             self._note(address, error.errno or errno.EMFILE)
             return False
         self._sock = sock
-        sock.setblocking(False)
+        if not _NON_BLOCKING:
+            sock.setblocking(False)
         tune(sock)
         end_with_reset(sock)
         try:
             code = sock.connect_ex((address, self._port))
+            if code == errno.EINPROGRESS:
+                # A destination on this machine has answered by now; asking costs less than waiting.
+                code = sock.connect_ex((address, self._port))
+                code = {errno.EALREADY: errno.EINPROGRESS, errno.EISCONN: 0}.get(code, code)
         except OSError as error:  # an IPv6 zone that this machine does not have
             code = error.errno or errno.EADDRNOTAVAIL
         if code == 0:
@@ -179,12 +187,13 @@ class Dial:
             self._sock = None
 
     def _settle(self, sock: socket.socket) -> None:
-        self._loop.remove_writer(sock.fileno())
         if self._timer is not None:
+            self._loop.remove_writer(sock.fileno())
             self._timer.cancel()
             self._timer = None
 
 
+@lru_cache(maxsize=1024)
 def _is_address(host: str) -> bool:
     try:
         ip_address(host)
