@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from typing import Protocol
 
 import anyio
 import anyio.lowlevel
@@ -11,13 +12,29 @@ from common.errors import LinkLost
 from common.wire import Message, MessageReader, encode
 
 
+class Session(Protocol):
+    """What messages need of a TLS session: an ``SSLSocket``'s part."""
+
+    def fileno(self) -> int:
+        """Return the socket's descriptor."""
+
+    def pending(self) -> int:
+        """Return how many bytes have been decrypted and not received yet."""
+
+    def recv(self, buflen: int, /) -> bytes:
+        """Return what is there, or raise what ``SSLSocket.recv`` raises."""
+
+    def send(self, data: memoryview, /) -> int:
+        """Return how much was sent, or raise what ``SSLSocket.send`` raises."""
+
+
 class MessageStream:
     """Sends and receives control messages; deadlines and closing are the caller's.
 
     Receiving may be cancelled between two bytes: what has been read is kept for the next call.
     """
 
-    def __init__(self, tls: ssl.SSLSocket) -> None:
+    def __init__(self, tls: Session) -> None:
         self._tls = tls
         self._reader = MessageReader()
 

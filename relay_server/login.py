@@ -20,8 +20,9 @@ from common.keys import PublicKey
 from common.link_states import LinkState
 from common.message_io import MessageStream
 from common.refusals import Refusal
-from common.tls import handshake, proven_key, wrap
+from common.tls import handshake, proven_key
 from common.wire import ALPN, MAX_PARTNERS, VERSION, Denied, Hello, Trust, sentence
+from relay_server.guest_session import GuestSession
 from relay_server.matchmaker import Party
 
 FIRST_BYTE_S: Final = 5.0
@@ -38,7 +39,7 @@ Judge = Callable[[bytes, Hello, HostPort], Refusal | None]
 class Admitted:
     """A client that has passed: its session, its state, and what it is for matching."""
 
-    def __init__(self, tls: ssl.SSLSocket, state: LinkState, party: Party, software: str) -> None:
+    def __init__(self, tls: GuestSession, state: LinkState, party: Party, software: str) -> None:
         self.tls, self.state, self.party, self.software = tls, state, party, software
 
 
@@ -67,7 +68,7 @@ async def login(
         sock.close()
         raise
     on_first_byte()
-    tls = wrap(context, sock, server=True)
+    tls = GuestSession(context, sock)
     try:
         with anyio.fail_after(HANDSHAKE_S):
             await handshake(tls, ALPN)
@@ -95,7 +96,7 @@ def _advice(reason: str) -> str:
     return ""
 
 
-async def _introduction(tls: ssl.SSLSocket, address: HostPort, judge: Judge) -> Admitted:
+async def _introduction(tls: GuestSession, address: HostPort, judge: Judge) -> Admitted:
     """Read TRUST and HELLO, and judge them with the key that TLS has proven."""
     key = proven_key(tls)
     state = LinkState()

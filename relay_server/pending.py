@@ -16,7 +16,6 @@ from common.errors import ProtocolError
 from common.keys import PublicKey
 from common.link_states import State
 from common.logs import event
-from common.tls import unwrap
 from common.wire import Message, MessageReader, Ping, Pong, Ready, encode
 from relay_server.login import Admitted
 from relay_server.matchmaker import Party
@@ -90,22 +89,17 @@ class PendingLink:
         if self.closed:
             return False
         self._state.advance(message)
-        data = encode(message)
         try:
-            if self._tls.send(data) == len(data):
-                return True
-            reason = "the client does not read"
-        except ssl.SSLWantWriteError:
-            reason = "the client does not read"
+            self._tls.send(encode(message))
         except OSError as error:
-            reason = f"writing failed: {error.strerror or error}"
-        self.lose(reason)
-        return False
+            self.lose(f"writing failed: {error.strerror or error}")
+            return False
+        return True
 
     def hand_over(self) -> socket.socket:
         """Drop the outer session and return the raw socket, which is the caller's."""
         self._forget()
-        return unwrap(self._tls)
+        return self._tls.unwrap()
 
     def close(self) -> None:
         """Close the connection without a word; the owner is not told. May be called twice."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import _ssl
+import ctypes
 import os
 import socket
 import ssl
@@ -60,6 +62,25 @@ def raw_socket(tls: ssl.SSLSocket) -> socket.socket:
     sock = socket.socket(tls.family, tls.type, tls.proto, fileno=tls.detach())
     sock.settimeout(DEADLINE_S)
     return sock
+
+
+def update_keys(tls: ssl.SSLSocket, count: int) -> None:
+    """Send ``count`` KeyUpdate messages (RFC 8446, section 4.6.3): records without data.
+
+    The ``ssl`` module has no such call, but the library under it has.
+
+    Raises:
+        OSError: the connection has ended.
+    """
+    library = ctypes.CDLL(_ssl.__file__)
+    library.SSL_key_update.argtypes = [ctypes.c_void_p, ctypes.c_int]
+    library.SSL_do_handshake.argtypes = [ctypes.c_void_p]
+    # PySSLSocket (Modules/_ssl.c): the object's head, the Python socket, then the SSL of OpenSSL.
+    place = id(tls._sslobj) + object.__basicsize__ + ctypes.sizeof(ctypes.c_void_p)  # type: ignore[attr-defined]
+    session = ctypes.c_void_p.from_address(place).value
+    for _ in range(count):
+        if library.SSL_key_update(session, 0) != 1 or library.SSL_do_handshake(session) != 1:
+            raise BrokenPipeError("the other side has had enough")
 
 
 class EvilClient:

@@ -28,7 +28,9 @@ from tests.programs.evil_client import (
     open_frame,
     raw_socket,
     read_frames,
+    receive,
     send,
+    update_keys,
 )
 from tests.programs.harness import Program, Suite, TcpServer, connected, wait_for
 
@@ -211,6 +213,36 @@ def test_endless_trust_before_hello_does_not_hold_up_others(suite: Suite) -> Non
         assert innocent_waits(suite, relay, evil, words) < STALL_S
         assert is_ended(evil.tls)
     relay.wait_log("more than 4096 partner keys")
+
+
+@pytest.mark.parametrize("admitted", [False, True])
+def test_endless_key_updates_do_not_hold_up_others(suite: Suite, admitted: bool) -> None:
+    """Anybody with any key can do this as soon as TLS is agreed, and it costs 27 bytes each."""
+    relay = suite.relay()
+    identity = suite.identity if admitted else suite.new_identity("stranger")
+    with client(suite, relay, identity) as evil:
+        if admitted:
+            evil.pending("entry-point", "evil")
+        update_keys(evil.tls, 1)
+        evil.tls.sendall(encode(Ping() if admitted else Trust([bytes(32)])))  # now and then is fine
+        if admitted:
+            assert receive(evil.tls) == Pong()
+        evil.tls.setblocking(True)
+        said: list[int] = []
+
+        def update() -> None:
+            with suppress(OSError):
+                while True:
+                    update_keys(evil.tls, 100)
+                    said.append(100)
+
+        talker = threading.Thread(target=update)
+        talker.start()
+        assert max(login_seconds(suite, relay) for _ in range(5)) < STALL_S
+        talker.join()
+        assert is_ended(evil.tls)
+    relay.wait_log("33 TLS records in a row without data")
+    wait_for(lambda: settled(relay), "it is gone")
 
 
 def test_endless_pings_do_not_hold_up_others(suite: Suite) -> None:
