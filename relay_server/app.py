@@ -68,18 +68,22 @@ async def serve(settings: RelaySettings, service: Service) -> None:
                 check_private(settings.server_key)
                 context = relay_context(settings.server_cert, settings.server_key)
                 relay.set_keys(load_trusted_keys(settings.auth_public_key))
-                relay.context = context
+                relay.reception.context = context
 
             service.on_reload(reload)
             if settings.metrics:
                 gauges = {
-                    "strangers": ("Connections not logged in yet.", lambda: relay.strangers),
+                    "strangers": (
+                        "Connections not logged in yet.",
+                        lambda: relay.reception.strangers,
+                    ),
                     "links_pending": ("Links waiting for a partner.", lambda: relay.pending),
+                    "clients": ("Client processes that are connected.", lambda: relay.clients),
                     "pairs_open": ("Pairs that are joined.", lambda: relay.pairs),
                     "pipes_lent": ("Pipes with bytes in them.", lambda: pipes.lent),
                 }
                 exporter = serve_metrics(settings.metrics, PROGRAM, metrics, gauges)
-            listener = Listener(loop, listen(settings.host, settings.port), relay.accept)
+            listener = Listener(loop, listen(settings.host, settings.port), relay.reception.accept)
             tasks.start_soon(relay.watch)
             service.ready(summary([listener.address], exporter))
             await service.stopping.wait()

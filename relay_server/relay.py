@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 import ssl
 import time
 from dataclasses import dataclass
@@ -22,18 +21,18 @@ import anyio
 import anyio.abc
 
 from common.addresses import HostPort
-from common.errors import DeniedError, LinkLost, PeerError
 from common.keys import PublicKey
 from common.logs import event
 from common.refusals import Refusal
 from common.trusted_keys import TrustedKeys
 from common.wire import VERSION, Denied, GoAway, Hello, Paired, Welcome, sentence
-from relay_server.admission import Admission, source_of
-from relay_server.login import Admitted, login, unknown_key
+from relay_server.clients import Clients
+from relay_server.login import Admitted, unknown_key
 from relay_server.matchmaker import Matchmaker, Party
 from relay_server.metrics import Metrics
 from relay_server.pair import MakeForwarder, Pair
 from relay_server.pending import PendingLink
+from relay_server.reception import Reception, log_refused
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +60,7 @@ class Relay:
     """Everything between the listener and the raw bytes.
 
     Args:
-        context: the TLS context for links; may be replaced (a new certificate).
+        context: the TLS context for links.
         keys: who may come in; replaced by :meth:`set_keys`.
         keys_path: where ``keys`` come from, for messages.
         heartbeat_s: seconds between two signs of life of a pending link.
@@ -80,15 +79,14 @@ class Relay:
         metrics: Metrics,
         tasks: anyio.abc.TaskGroup,
     ) -> None:
-        self.context = context
+        self.reception = Reception(context, self._judge, self._welcome, metrics, tasks)
         self._keys, self._keys_path = keys, keys_path
         self._heartbeat_s = heartbeat_s
         self._make_forwarder = make_forwarder
         self._metrics = metrics
-        self._tasks = tasks
         self._loop = asyncio.get_running_loop()
-        self._strangers: Admission[anyio.CancelScope] = Admission()
         self._pending: set[PendingLink] = set()
+        self._clients = Clients()
         self._per_key: dict[bytes, int] = {}
         self._matchmaker: Matchmaker[PendingLink] = Matchmaker()
         self._weddings: dict[PendingLink, Wedding] = {}
@@ -98,76 +96,21 @@ class Relay:
         self._quiet = anyio.Event()
 
     @property
-    def strangers(self) -> int:
-        """Connections that have not logged in yet."""
-        return len(self._strangers)
-
-    @property
     def pending(self) -> int:
         """Links that wait for a partner, or for READY."""
         return len(self._pending)
+
+    @property
+    def clients(self) -> int:
+        """Client processes that hold a link or a half of a pair."""
+        return len(self._clients)
 
     @property
     def pairs(self) -> int:
         """Pairs that are joined."""
         return len(self._pairs)
 
-    # Strangers
-
-    def accept(self, sock: socket.socket, address: HostPort) -> None:
-        """Take over an accepted connection."""
-        self._metrics.connections_accepted += 1
-        scope = anyio.CancelScope()
-        source = source_of(address.host)
-        evicted = self._strangers.admit(scope, source)
-        if evicted is not None:
-            self._metrics.connections_evicted += 1
-            evicted.cancel()
-        self._tasks.start_soon(self._greet, sock, address, source, scope)
-
-    async def _greet(
-        self, sock: socket.socket, address: HostPort, source: str, scope: anyio.CancelScope
-    ) -> None:
-        try:
-            with scope:
-                admitted = await login(
-                    sock,
-                    address,
-                    self.context,
-                    self._judge,
-                    lambda: self._strangers.spoke(scope, source),
-                )
-                self._welcome(admitted, address)
-            if scope.cancelled_caught:
-                raise LinkLost("evicted: too many strangers from this source")
-        except DeniedError as error:
-            self._metrics.links_denied += 1
-            self._log_refused(address, error.code, str(error))
-        except PeerError as error:
-            self._metrics.logins_failed += 1
-            self._log_refused(address, "no-login", str(error))
-        except Exception as error:  # noqa: BLE001 - one stranger must not end everybody's relay
-            event(
-                log,
-                logging.ERROR,
-                "internal error in a login",
-                budget_key="internal error in a login",
-                client=str(address),
-                exception=error,
-            )
-        finally:
-            self._strangers.leave(scope, source)
-
-    def _log_refused(self, address: HostPort, code: str, reason: str) -> None:
-        event(
-            log,
-            logging.WARNING,
-            "connection refused",
-            budget_key=f"connection refused: {code}",
-            client=str(address),
-            code=code,
-            reason=reason,
-        )
+    # Who may come in
 
     def _judge(self, key: bytes, hello: Hello, address: HostPort) -> Refusal | None:
         if self._per_key.get(key, 0) >= LINKS_PER_KEY:
@@ -187,6 +130,7 @@ class Relay:
         link = PendingLink(self._loop, admitted, address, self)
         party = link.party
         self._pending.add(link)
+        self._clients.came(party, address)
         self._per_key[party.key] = self._per_key.get(party.key, 0) + 1
         if not link.send(Welcome(VERSION, next(self._link_ids), self._heartbeat_s)):
             return
@@ -208,6 +152,7 @@ class Relay:
     def on_lost(self, link: PendingLink, reason: str) -> None:
         """Forget a link that ended before it was handed over; its partner goes with it."""
         self._leave_pending(link)
+        self._clients.left(link.party)
         self._matchmaker.remove(link, link.party)
         self._metrics.links_lost += 1
         event(
@@ -275,6 +220,8 @@ class Relay:
         self._matchmaker.release(wedding.opener.party, wedding.acceptor.party)
         for link in (wedding.opener, wedding.acceptor):
             del self._weddings[link]
+            if not link.closed:  # the one that was lost has been counted already
+                self._clients.left(link.party)
             self._leave_pending(link)
             link.close()
         event(
@@ -291,6 +238,8 @@ class Relay:
         self._pairs.discard(pair)
         self._metrics.pairs_ended += 1
         self._matchmaker.release(*pair.parties)
+        for party in pair.parties:
+            self._clients.left(party)
         event(log, logging.DEBUG, "pair ended", reason=reason)
         if self._stopping and not self._pairs:
             self._quiet.set()
@@ -339,7 +288,7 @@ class Relay:
         for link in list(self._pending):
             refusal = judge(link.party, link.address.host)
             if refusal is not None and link not in self._weddings:
-                self._log_refused(link.address, refusal.code, refusal.detail)
+                log_refused(link.address, refusal.code, refusal.detail)
                 if link.send(Denied(refusal.code, sentence(refusal.detail))):
                     link.lose(refusal.code)
         for pair in list(self._pairs):

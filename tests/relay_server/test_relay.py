@@ -52,7 +52,7 @@ class Bench:
             metrics=self.metrics,
             tasks=tasks,
         )
-        self.listener = Listener(loop, listen("127.0.0.1", 0), self.relay.accept)
+        self.listener = Listener(loop, listen("127.0.0.1", 0), self.relay.reception.accept)
 
     async def link(self, role: Role = "entry-point", client: Client | None = None) -> Link:
         who = client or new_client(role, partners=(ANN,))
@@ -89,7 +89,7 @@ def bench(kind: str, main: Callable[[Bench], Awaitable[None]], heartbeat_s: floa
                 b.relay.stop()
                 b.relay.abort()
                 tasks.cancel_scope.cancel()
-        assert (b.relay.strangers, b.relay.pending, b.relay.pairs) == (0, 0, 0)
+        assert (b.relay.reception.strangers, b.relay.pending, b.relay.pairs) == (0, 0, 0)
         assert not b.relay._per_key
         assert not b.relay._weddings
         assert b.relay._matchmaker.waiting == 0
@@ -369,7 +369,7 @@ def test_silent_and_slow_strangers_have_deadlines(
         slow.send(b"\x16\x03\x01\x02\x00")
         noisy.send(b"GET / HTTP/1.1\r\n\r\n")
         await until(lambda: all(map(end_of, (silent, slow, noisy))), "all are gone")
-        assert (b.relay.strangers, b.metrics.logins_failed) == (0, 3)
+        assert (b.relay.reception.strangers, b.metrics.logins_failed) == (0, 3)
         for each in (silent, slow, noisy):
             each.close()
 
@@ -383,13 +383,13 @@ def test_silent_strangers_make_room_for_new_ones(kind: str) -> None:
         await until(lambda: b.metrics.connections_accepted == 140, "accepted")
         link = await b.link()
         assert b.metrics.connections_evicted == 13
-        await until(lambda: b.relay.strangers == 127, "evicted")
+        await until(lambda: b.relay.reception.strangers == 127, "evicted")
         await until(lambda: sum(map(bool, map(end_of, strangers))) == 13, "and closed")
         assert all(map(end_of, strangers[:13]))
         link.close()
         for each in strangers:
             each.close()
-        await until(lambda: b.relay.strangers == 0, "no slot leaks")
+        await until(lambda: b.relay.reception.strangers == 0, "no slot leaks")
 
     bench(kind, main)
 
