@@ -18,7 +18,7 @@ Servers send no session tickets: a client that closes without reading them makes
 its last bytes with a RST (measured: 3 of 200 uploads cut short). Without tickets there is no
 resumption either, so every handshake proves the key anew.
 
-A client's outer sockets are file-descriptor backed: OpenSSL reads one record at a time, so a session
+A client's outer sockets are descriptor backed: OpenSSL reads one record at a time, so a session
 can be dropped between two records and the raw socket used further (``SSLSocket.detach``). The relay
 reads its side's records itself, one a turn: see ``relay_server.guest_session``.
 """
