@@ -148,7 +148,8 @@ def test_a_stalled_reader(
         for writer, digest in zip(writers, digests, strict=True):
             assert digest.result(60) == writer.result.result(60)
         print(
-            f"cost of {len(readers)}: {cost_kib} KiB; transfer {transfer_before_s:.3f} -> {transfer_while_s:.3f} s; "
+            f"cost of {len(readers)}: {cost_kib} KiB; "
+            f"transfer {transfer_before_s:.3f} -> {transfer_while_s:.3f} s; "
             f"latency {latency_before_s * 1e6:.0f} -> {latency_while_s * 1e6:.0f} us"
         )
         assert cost_kib <= COST_KIB * len(readers)
