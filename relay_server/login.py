@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+import weakref
 from collections.abc import Callable
 from typing import Final
 
@@ -137,15 +138,20 @@ def _version(hello: Hello) -> Refusal | None:
     )
 
 
-_sets: dict[frozenset[bytes], frozenset[bytes]] = {}
-_MOST_SETS: Final = 1024
+_sets: weakref.WeakKeyDictionary[frozenset[bytes], weakref.ref[frozenset[bytes]]] = (
+    weakref.WeakKeyDictionary()
+)
+"""Partner keys of the links of now. 4,096 keys take half a MiB: nobody keeps them for nothing."""
 
 
 def _shared(keys: frozenset[bytes]) -> frozenset[bytes]:
-    """Return an equal set that other links may use as well: a client has many links, one set."""
-    if len(_sets) >= _MOST_SETS:
-        _sets.clear()
-    return _sets.setdefault(keys, keys)
+    """Return an equal set that a link of now uses as well: a client has many links, one set."""
+    reference = _sets.get(keys)
+    other = None if reference is None else reference()
+    if other is not None:
+        return other
+    _sets[keys] = weakref.ref(keys)
+    return keys
 
 
 def unknown_key(key: bytes, path: str) -> Refusal:

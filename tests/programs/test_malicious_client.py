@@ -20,7 +20,18 @@ import pytest
 from common import frames
 from common.addresses import HostPort
 from common.keys import Identity
-from common.wire import GoAway, Hello, Paired, Ping, Pong, Ready, Trust, Welcome, encode
+from common.wire import (
+    MAX_PARTNERS,
+    GoAway,
+    Hello,
+    Paired,
+    Ping,
+    Pong,
+    Ready,
+    Trust,
+    Welcome,
+    encode,
+)
 from tests.programs.evil_client import (
     EvilClient,
     inner_session,
@@ -213,6 +224,20 @@ def test_endless_trust_before_hello_does_not_hold_up_others(suite: Suite) -> Non
         assert innocent_waits(suite, relay, evil, words) < STALL_S
         assert is_ended(evil.tls)
     relay.wait_log("more than 4096 partner keys")
+
+
+def test_partner_keys_are_forgotten_with_their_link(suite: Suite) -> None:
+    """4,096 keys take half a MiB; a client that comes again with others costs no more than that."""
+    relay = suite.relay()
+    sizes = []
+    for _ in range(2):
+        for _ in range(40):
+            with client(suite, relay) as evil:
+                keys = [os.urandom(32) for _ in range(MAX_PARTNERS)]
+                assert isinstance(evil.login("entry-point", partners=keys), Welcome)
+        wait_for(lambda: settled(relay), "all are gone")
+        sizes.append(relay.resident_kib())
+    assert sizes[1] - sizes[0] < 8 * 1024  # it would be 22 MiB
 
 
 @pytest.mark.parametrize("admitted", [False, True])
