@@ -135,7 +135,7 @@ def test_wires_and_memory_of_the_relay_hold_nothing(suite: Suite, forwarder: str
         entrance, named = entry_point.addresses()
 
         # A name travels the same way as an address, whether it resolves there or not.
-        with connected(named) as sock, pytest.raises(ConnectionResetError):
+        with pytest.raises(ConnectionResetError), connected(named) as sock:
             sock.recv(1)
         assert name in reverse_proxy.wait_log("outcome=refused")
 

@@ -19,8 +19,9 @@ from contextlib import contextmanager, suppress
 import pytest
 
 from common.addresses import HostPort
+from common.wire import Welcome
 from tests.programs.evil_client import EvilClient, is_ended
-from tests.programs.harness import Program, Suite, TcpServer, connected, wait_for
+from tests.programs.harness import DEADLINE_S, Program, Suite, TcpServer, connected, wait_for
 
 COUNT = 1000
 PER_SOURCE, IN_ALL = 128, 2048
@@ -101,14 +102,24 @@ def flood(
 
 
 def login_seconds(suite: Suite, relay: Program, times: int = 20) -> list[float]:
-    """Return how long legitimate logins of this machine take, dial to WELCOME."""
+    """Return how long legitimate logins of this machine take, first dial to WELCOME.
+
+    As our clients do it: when 128 others of the same address come within the same few milliseconds
+    a login may be the oldest that has to go, and is tried again.
+    """
+    certificate = str(suite.path("server.crt"))
     seconds = []
     for _ in range(times):
         began = time.monotonic()
-        with EvilClient(
-            relay.addresses()[0], suite.identity, str(suite.path("server.crt"))
-        ).pending("entry-point", "nobody else"):
-            seconds.append(time.monotonic() - began)
+        while time.monotonic() < began + DEADLINE_S:
+            with (
+                suppress(ConnectionError, ssl.SSLError),
+                EvilClient(relay.addresses()[0], suite.identity, certificate) as client,
+            ):
+                if isinstance(client.login("entry-point", "nobody else"), Welcome):
+                    seconds.append(time.monotonic() - began)
+                    break
+    assert len(seconds) == times
     return seconds
 
 

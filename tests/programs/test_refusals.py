@@ -276,7 +276,7 @@ def test_trusted_keys_that_can_be_no_partner_are_named(suite: Suite) -> None:
             f"key {names[code].public.fingerprint} (cert/partners:{number}) {reason}"
         )
     # And a source learns why it finds nobody.
-    with connected(entry_point.addresses()[0]) as source, pytest.raises(ConnectionResetError):
+    with pytest.raises(ConnectionResetError), connected(entry_point.addresses()[0]) as source:
         source.recv(1)
     assert message(entry_point.wait_log("outcome=no-channel")) == (
         "no key in --trusted-keys can be a partner now; the log says why for each"
@@ -302,7 +302,7 @@ def test_partners_that_do_not_trust_each_other_never_meet(
         *("-r", f"0:{echo_server.address}", "--wait", "0.5"),
         channels=0,
     )
-    with connected(entry_point.addresses()[0]) as source, pytest.raises(ConnectionResetError):
+    with pytest.raises(ConnectionResetError), connected(entry_point.addresses()[0]) as source:
         source.recv(1)
     assert message(entry_point.wait_log("outcome=no-channel")) == (
         "no reverse-proxy of group '0' that trusts this key, and is trusted, has a link at the"
@@ -327,7 +327,7 @@ def destination_refused(suite: Suite, route: str, *allow: str, keys: str = "") -
     trust = ("-t", keys) if keys else ()
     reverse_proxy = suite.reverse_proxy(relay, *allow, *trust)
     entry_point = suite.entry_point(relay, "-r", route)
-    with connected(entry_point.addresses()[0]) as source, pytest.raises(ConnectionResetError):
+    with pytest.raises(ConnectionResetError), connected(entry_point.addresses()[0]) as source:
         source.recv(1)
     details = [message(each.wait_log("outcome=refused")) for each in (entry_point, reverse_proxy)]
     assert details[0].removesuffix("…") == details[1][: len(details[0].removesuffix("…"))]
@@ -445,7 +445,7 @@ def test_removing_a_key_at_the_reverse_proxy_ends_its_channels(
     assert f"partner={guest.public.fingerprint}" in line
     assert message(line) == "the partner's key is no longer trusted"
     leaver.wait_metric("channels_idle", lambda count: count == 0)
-    with connected(leaver.addresses()[0]) as source, pytest.raises(ConnectionResetError):
+    with pytest.raises(ConnectionResetError), connected(leaver.addresses()[0]) as source:
         source.recv(1)
     assert "no reverse-proxy of group '0' that trusts this key" in leaver.wait_log("no-channel")
 
