@@ -121,16 +121,8 @@ class Session:
         0 means that nothing is there yet, or that the session has ended: see :attr:`ended`.
         """
         count = 0
-        try:
-            received = self._recv_into(_ciphertext)
-            if received:
-                self._incoming.write(_ciphertext[:received])
-            else:
-                self.ended = "the other side ended the connection"
-        except BlockingIOError:
-            pass
-        except OSError as error:
-            self.ended = error
+        if self._incoming.pending <= RECORD_ROOM:  # more may have come with the handshake's end
+            self._take_in()
         incoming, read, size = self._incoming, self._tls.read, len(buffer)
         try:
             while incoming.pending:
@@ -144,6 +136,18 @@ class Session:
         except OSError as error:
             self.ended = error
         return count
+
+    def _take_in(self) -> None:
+        try:
+            received = self._recv_into(_ciphertext)
+            if received:
+                self._incoming.write(_ciphertext[:received])
+            else:
+                self.ended = "the other side ended the connection"
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            self.ended = error
 
     def write(self, data: bytes | memoryview) -> bool:
         """Encrypt and send ``data``; return whether the kernel has taken everything.
