@@ -335,6 +335,29 @@ def test_200_clients_at_once_from_an_idle_start(suite: Suite, shape: Shape) -> N
         assert relay.metric(shape.moved) > 2 * clients * size
 
 
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: f"{shape.forwarder}-{shape.loop}")
+def test_sources_that_wait_for_the_first_channel_of_all(suite: Suite, shape: Shape) -> None:
+    """Their first bytes go out right behind the handshake of the channel."""
+    clients, size = 8, 8 * MIB
+    loop = ("--event-loop", shape.loop)
+    with TcpServer(echo) as server:
+        relay = suite.relay("--forwarder", shape.forwarder, *loop)
+        entry_point = suite.entry_point(relay, "-r", f"0:{server.address}", *loop, channels=0)
+        entrance = entry_point.addresses()[0]
+
+        def client() -> bool:
+            with connected(entrance) as sock:
+                sent, got = together(partial(upload, sock, size), partial(download, sock, size))
+                return sent == got
+
+        def join() -> bool:
+            entry_point.wait_metric("sources_waiting", lambda count: count == clients)
+            suite.reverse_proxy(relay, *loop)
+            return True
+
+        assert together(*[client] * clients, join) == [True] * (clients + 1)
+
+
 class TestSourceRoutes:
     """Routes told apart by the source's address; all of 127.0.0.0/8 is this machine."""
 
