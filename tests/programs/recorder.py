@@ -23,6 +23,7 @@ class Recorder:
         self.connections: list[tuple[bytearray, bytearray]] = []
         """Of each connection: what the client said, and what the server said."""
         self._sockets: list[socket.socket] = []
+        self._lock, self._closed = threading.Lock(), False
         threading.Thread(target=self._accept, daemon=True).start()
 
     @property
@@ -48,7 +49,12 @@ class Recorder:
             for sock in (client, server):
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 sock.settimeout(None)
-            self._sockets += [client, server]
+            with self._lock:
+                self._sockets += [client, server]
+                if self._closed:
+                    client.close()
+                    server.close()
+                    return
             pair = bytearray(), bytearray()
             self.connections.append(pair)
             for args in ((client, server, pair[0]), (server, client, pair[1])):
@@ -57,10 +63,12 @@ class Recorder:
     def close(self) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
-        for sock in self._sockets:
-            with suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
-            sock.close()
+        with self._lock:
+            self._closed = True
+            for sock in self._sockets:
+                with suppress(OSError):
+                    sock.shutdown(socket.SHUT_RDWR)
+                sock.close()
 
     def __enter__(self) -> Recorder:
         return self

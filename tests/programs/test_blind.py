@@ -21,6 +21,8 @@ from tests.programs.recorder import Recorder, find_in_memory
 
 DESTINATION = "127.77.66.55"
 SOURCE = "127.88.99.11"
+CALM = ("--heartbeat", "5")
+"""A look at its memory holds a process up, and is no sign that it is dead."""
 HALF = 2 * 1024 * 1024
 """Bytes each way before and after the look at the memory."""
 
@@ -114,7 +116,7 @@ def test_wires_and_memory_of_the_relay_hold_nothing(suite: Suite, forwarder: str
     up, down = Payload(), Payload()
     there = Destination(down)
     name = f"hidden-{os.urandom(6).hex()}.example"
-    relay = suite.relay("--forwarder", forwarder, "--log-level", "debug")
+    relay = suite.relay("--forwarder", forwarder, "--log-level", "debug", *CALM)
     with (
         there.server as server,
         Recorder(relay.addresses()[0]) as near,

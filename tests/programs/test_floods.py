@@ -290,8 +290,10 @@ def test_many_floods_in_a_row_leave_nothing_behind(suite: Suite) -> None:
 def test_a_relay_without_descriptors_serves_whom_it_has(
     suite: Suite, echo_server: TcpServer
 ) -> None:
-    relay, _, entry_point, entrance = suite.chain(echo_server.address)
-    address = relay.addresses()[0]
+    relay = suite.relay("--heartbeat", "5")
+    suite.reverse_proxy(relay)
+    entry_point = suite.entry_point(relay, "-r", f"0:{echo_server.address}")
+    entrance, address = entry_point.addresses()[0], relay.addresses()[0]
     entry_point.wait_metric("channels_idle", lambda count: count >= 8)
     with connected(entrance) as old:
         old.sendall(b"before")
