@@ -43,6 +43,8 @@ from common.wire import (
 
 LOGIN_DEADLINE_S = 10.0
 """Seconds for TCP, TLS and the relay's verdict together."""
+LONGEST_HEARTBEAT_S = 60.0
+"""The longest heartbeat that a client takes from a relay: NATs forget after a few minutes."""
 SILENT_HEARTBEATS = 3
 """Heartbeats without a sign of life after which a link is dead."""
 
@@ -100,7 +102,8 @@ class Link:
             raise DeniedError(verdict.code, verdict.detail)
         if not isinstance(verdict, Welcome) or verdict.version != VERSION:
             raise ProtocolError(f"the relay chose version {getattr(verdict, 'version', '?')}")
-        self._heartbeat_s = verdict.heartbeat_s
+        # A relay may not put off the detection of dead channels and expired keys for ever.
+        self._heartbeat_s = min(verdict.heartbeat_s, LONGEST_HEARTBEAT_S)
 
     async def wait(self) -> Paired:
         """Wait until the relay has found a partner; tell it in the meantime that we live.

@@ -106,6 +106,7 @@ class LinkPool:
         self._pending: dict[Link, anyio.CancelScope] = {}
         self.trouble = ""
         """The words of the last try that failed; empty while the relay is well."""
+        self._told: set[str] = set()  # the troubles that were logged since the last welcome
         self._bad_joins = 0  # inner sessions that failed since the last that succeeded
         self._changed = anyio.Event()
         self._urgent = urgent
@@ -196,11 +197,13 @@ class LinkPool:
 
     async def _wait_for_partner(self) -> tuple[Link, Paired] | None:
         """Return a link that was paired, which is then the caller's, or None if none came of it."""
+        dialled = True
         try:
             try:
                 link = await login(self.relay, self._client, self._hear_goaway)
             finally:
                 self._dialling -= 1
+            dialled = False
             self._succeeded(link)
             paired: Paired | None = None
             try:
@@ -213,10 +216,10 @@ class LinkPool:
                 if paired is None:
                     link.close()
         except PeerError as error:
-            self._failed(str(error))
+            self._failed(str(error), dialled=dialled)
             return None
         except Exception as error:  # noqa: BLE001 - one link's defect must not end the program
-            self._failed(f"internal error: {error!r}")
+            self._failed(f"internal error: {error!r}", dialled=dialled)
             return None
         return None if paired is None else (link, paired)
 
@@ -267,12 +270,16 @@ class LinkPool:
             event(log, logging.INFO, "relay connected", relay=str(self.relay))
             self.first_login.set()
         self.trouble = ""
+        self._told.clear()
         if not self._bad_joins:
             self._backoff.reset()
         self.poke()
 
-    def _failed(self, trouble: str) -> None:
+    def _failed(self, trouble: str, *, dialled: bool) -> None:
+        """Note a failure; tell how the links were lost once, and each reason of a dial once."""
         self.failures += 1
-        if trouble != self.trouble and not self._stopped:
+        new = trouble not in self._told if dialled else not self.trouble
+        if new and not self._stopped:
+            self._told.add(trouble)
             event(log, logging.WARNING, "relay trouble", relay=str(self.relay), reason=trouble)
         self.trouble = trouble

@@ -333,7 +333,7 @@ def destination_refused(suite: Suite, route: str, *allow: str, keys: str = "") -
     assert details[0].removesuffix("…") == details[1][: len(details[0].removesuffix("…"))]
     assert len(details[0]) > 1000 or details[0] == details[1]
     # The channel is as good as before.
-    assert entry_point.metric("channels_idle") >= 1
+    entry_point.wait_metric("channels_idle", lambda count: count >= 1)
     assert relay.metric("pairs_ended") == 0
     return details[0]
 
