@@ -35,7 +35,7 @@ from tests.programs.harness import (
 MIB = 1024 * 1024
 SIZE = 96 * MIB
 """More than the kernel's buffers on all four legs hold together."""
-COST_KIB = 512
+COST_KIB = 1024
 """What a stalled reader may cost over all programs: half of what was promised."""
 
 
