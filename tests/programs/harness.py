@@ -273,7 +273,9 @@ class Suite:
     def tell(self) -> None:
         """Print what every program has logged: pytest shows it beside a failure."""
         for program in self.programs:
-            print(f"--- {program.name} ({program.pid})", *program.lines[-50:], sep="\n")
+            early = [line for line in program.lines[:-50] if " info " not in line]
+            lines = early[:50] + program.lines[-50:]
+            print(f"--- {program.name} ({program.pid})", *lines, sep="\n")
 
 
 class TcpServer:
