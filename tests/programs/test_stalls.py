@@ -155,7 +155,7 @@ def test_a_stalled_reader(
         assert cost_kib <= COST_KIB * len(readers)
         assert transfer_while_s < 3 * transfer_before_s + 0.2
         assert latency_while_s < 3 * latency_before_s + 0.001
-        assert entry_point.metric("channels_closed") == 0
+        assert entry_point.metric("streams_failed") == 0
 
 
 @pytest.mark.parametrize("quitter", ["source", "destination"])
