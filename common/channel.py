@@ -17,12 +17,14 @@ Invariants:
   (``_deferred`` meanwhile), and PINGs are answered once: one peer cannot keep the loop to itself.
 * The ``handler`` is told exactly once that the channel is lost, and nothing after that.
 
-Liveness: whoever has sent nothing for a heartbeat sends PING; three heartbeats of silence end the
-channel. It is sending that counts, not hearing: who only receives a long transfer hears enough, but
-the sender does not, and its own PING would wait behind all the data on the way. A side that does
-not read, because its own consumer stalls, cannot judge by silence: it asks the kernel about its own
-leg. When it reads again, the other side has as long as the stall was, besides: what was dropped for
-want of room is sent again after a time that doubles, and a sign of life waits behind it.
+Liveness: both sides send PING every heartbeat, whatever else they send or hear, unless bytes of
+theirs wait for the kernel already; three heartbeats of silence end the channel. Who only receives a
+long transfer hears enough, but the sender does not, and its own PING would wait behind all the data
+on the way; and whoever skips a PING for something just sent is silent for two heartbeats. A side
+that does not read, because its own consumer stalls, cannot judge by silence: it asks the kernel
+about its own leg. When it reads again, the other side has as long as the stall was, besides: what
+was dropped for want of room is sent again after a time that doubles, and a sign of life waits
+behind it.
 """
 
 from __future__ import annotations
@@ -98,7 +100,6 @@ class Channel:
         "_loop",
         "_pong_owed",
         "_reader",
-        "_sent",
         "_session",
         "_silent",
         "_stash",
@@ -128,7 +129,6 @@ class Channel:
         self._fd = session.fileno()
         self._heartbeat_s = heartbeat_s
         self._heard = True
-        self._sent = True
         self._silent = 0
         self._reader = frames.FrameReader()
         self._stash = b""
@@ -153,7 +153,6 @@ class Channel:
         """
         if self.closed:
             return False
-        self._sent = True
         try:
             if self._session.write(data):
                 return True
@@ -200,9 +199,9 @@ class Channel:
             if self._silent >= SILENT_HEARTBEATS - 1:
                 self._lost(f"silent for {self._loop.time() - self.heard_at:.1f} s")
                 return
-        if (self.paused or not self._sent) and not self._draining:
+        if not self._draining:
             self.ping()
-        self._heard = self._sent = False
+        self._heard = False
         if not self.closed:
             self.handler.on_tick()
 
