@@ -16,6 +16,12 @@ The wire layout::
     7 PONG    both      none                the answer
     8 GOAWAY  acceptor  none                start no further stream on this channel
     9 DONE    acceptor  none                all of the stream has been handled: idle again
+    10 VISIT    relay   MessagePack Visit   as OPEN, for a visitor of an exposure
+    11 FLOW     opener  MessagePack Flow    a source of datagrams has appeared
+    12 DATAGRAM both    flow (u32), bytes   one datagram of a flow, whole
+    13 FORGET   both    flow (u32)          the flow is over; its number is not used again
+
+A stream of protocol ``udp`` carries FLOW, DATAGRAM and FORGET instead of DATA.
 
 A channel carries one stream at a time. When both sides have sent FIN (or REFUSED) the acceptor,
 having delivered all that came before the opener's FIN, says DONE: the channel is idle again. An
@@ -26,12 +32,12 @@ codec is sans-IO: bytes in, frames out; DATA is passed through without a copy.
 from __future__ import annotations
 
 import struct
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, TypeAlias
 
 import msgspec
 
 from common.errors import ProtocolError
-from common.wire import MAX_GROUP, Sentence, Word, sentence
+from common.wire import MAX_GROUP, Port, Sentence, Visit, Word, sentence
 
 INNER_ALPN: Final = "tcp-relay-inner/1"
 """ALPN protocol id of the session between two partners (RFC 7301)."""
@@ -45,6 +51,10 @@ PING: Final = 6
 PONG: Final = 7
 GOAWAY: Final = 8
 DONE: Final = 9
+VISIT: Final = 10
+FLOW: Final = 11
+DATAGRAM: Final = 12
+FORGET: Final = 13
 
 NAMES: Final = {
     OPEN: "OPEN",
@@ -56,6 +66,10 @@ NAMES: Final = {
     PONG: "PONG",
     GOAWAY: "GOAWAY",
     DONE: "DONE",
+    VISIT: "VISIT",
+    FLOW: "FLOW",
+    DATAGRAM: "DATAGRAM",
+    FORGET: "FORGET",
 }
 
 HEADER: Final = struct.Struct(">I")
@@ -63,24 +77,50 @@ HEADER_SIZE: Final = HEADER.size
 MAX_DATA: Final = 2**24 - 1
 """Bytes of one DATA frame; nobody buffers a frame, so this is the field's width and no more."""
 MAX_CONTROL: Final = 4096
-"""Bytes of payload of any other frame; it is buffered whole."""
+"""Bytes of payload of any other frame but DATAGRAM; it is buffered whole."""
+MAX_DATAGRAM: Final = 65507
+"""Bytes of one UDP datagram over IPv4: 65,535 less the headers of IP and UDP (RFC 768)."""
+FLOW_ID: Final = struct.Struct(">I")
 
-_WITH_PAYLOAD: Final = frozenset({OPEN, REFUSED})
+_LIMITS: Final = {
+    OPEN: MAX_CONTROL,
+    REFUSED: MAX_CONTROL,
+    VISIT: MAX_CONTROL,
+    FLOW: MAX_CONTROL,
+    DATAGRAM: FLOW_ID.size + MAX_DATAGRAM,
+    FORGET: FLOW_ID.size,
+}
+"""The largest payload of each frame that has one, DATA aside."""
 
-Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+Protocol: TypeAlias = Literal["tcp", "udp"]
+
+Inform: TypeAlias = Literal["", "proxy-v1", "proxy-v2", "loopback"]
+"""How a destination is told who its client is: not, by PROXY protocol, by a loopback address."""
 
 
 class Open(msgspec.Struct, array_like=True, frozen=True):
     """What the opener asks for: the destination, for whom, and in which group.
 
     ``host`` is an address or a name that the acceptor resolves. The group is repeated here, where
-    the relay cannot change it: a relay that joins links of two groups is found out.
+    the relay cannot change it: a relay that joins links of two groups is found out. ``listen_host``
+    and ``listen_port`` are where the source came in, for destinations that want to be told.
     """
 
     group: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_GROUP)]
-    protocol: Literal["tcp"]
+    protocol: Protocol
     host: Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
     port: Annotated[int, msgspec.Meta(ge=1, le=65535)]
+    source_host: Word
+    source_port: Port
+    inform: Inform = ""
+    listen_host: Word = ""
+    listen_port: Port = 0
+
+
+class Flow(msgspec.Struct, array_like=True, frozen=True):
+    """A source of datagrams, by its number: the opener counts from 1 and uses none twice."""
+
+    id: Annotated[int, msgspec.Meta(ge=1, le=2**32 - 1)]
     source_host: Word
     source_port: Port
 
@@ -95,6 +135,8 @@ class Refused(msgspec.Struct, array_like=True, frozen=True):
 _encoder = msgspec.msgpack.Encoder()
 _open_decoder = msgspec.msgpack.Decoder(Open)
 _refused_decoder = msgspec.msgpack.Decoder(Refused)
+_visit_decoder = msgspec.msgpack.Decoder(Visit)
+_flow_decoder = msgspec.msgpack.Decoder(Flow)
 
 
 def header(kind: int, length: int) -> bytes:
@@ -140,6 +182,65 @@ def decode_refused(payload: bytes) -> Refused:
         return _refused_decoder.decode(payload)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ProtocolError(f"not a REFUSED frame: {error}") from None
+
+
+def encode_visit(message: Visit) -> bytes:
+    """Return the VISIT frame."""
+    return encode(VISIT, _encoder.encode(message))
+
+
+def encode_flow(message: Flow) -> bytes:
+    """Return the FLOW frame."""
+    return encode(FLOW, _encoder.encode(message))
+
+
+def encode_datagram(flow: int, data: bytes | memoryview) -> bytes:
+    """Return the DATAGRAM frame with ``data`` (at most ``MAX_DATAGRAM`` bytes, or none)."""
+    length = FLOW_ID.size + len(data)
+    return b"".join((HEADER.pack(DATAGRAM << 24 | length), FLOW_ID.pack(flow), data))
+
+
+def encode_forget(flow: int) -> bytes:
+    """Return the FORGET frame."""
+    return encode(FORGET, FLOW_ID.pack(flow))
+
+
+def decode_visit(payload: bytes) -> Visit:
+    """Return what a VISIT frame tells.
+
+    Raises:
+        ProtocolError: the payload is not a ``Visit``.
+    """
+    try:
+        return _visit_decoder.decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ProtocolError(f"not a VISIT frame: {error}") from None
+
+
+def decode_flow(payload: bytes) -> Flow:
+    """Return what a FLOW frame tells.
+
+    Raises:
+        ProtocolError: the payload is not a ``Flow``.
+    """
+    try:
+        return _flow_decoder.decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ProtocolError(f"not a FLOW frame: {error}") from None
+
+
+def flow_id(payload: bytes) -> int:
+    """Return the flow's number at the start of a DATAGRAM or FORGET frame.
+
+    Raises:
+        ProtocolError: the payload is too short, or the number is 0.
+    """
+    if len(payload) < FLOW_ID.size:
+        raise ProtocolError(f"a flow's number of {len(payload)} bytes: 4 are needed")
+    (number,) = FLOW_ID.unpack_from(payload)
+    if not number:
+        raise ProtocolError("flow 0 is not allowed")
+    return int(number)
 
 
 def not_allowed(kind: int, where: str) -> ProtocolError:
@@ -189,8 +290,8 @@ class FrameReader:
             kind, length = word >> 24, word & 0xFFFFFF
             if kind != DATA and (
                 kind not in NAMES
-                or length > MAX_CONTROL
-                or (length > 0) is not (kind in _WITH_PAYLOAD)
+                or length > _LIMITS.get(kind, 0)
+                or (not length and kind in _LIMITS)
             ):
                 name = NAMES.get(kind, f"type {kind}")
                 raise ProtocolError(f"a frame of {name} with {length} bytes is not allowed")

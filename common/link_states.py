@@ -3,8 +3,10 @@
 Every message goes one way only, so a state and a message name the next state whether the message
 was sent or received. A pair that is not in the table is a protocol error that names both.
 
-One race is in the table on purpose: a client's PING may cross the relay's PAIRED on the wire, so
-the relay may still receive PING in state PAIRED; it does not answer, for PAIRED is its last word.
+WELCOME leads where the purpose of HELLO says.
+
+One race is in the table on purpose: a client's PING may cross the relay's PAIRED or VISIT on the
+wire, so the relay may still receive PING after it; it does not answer, for that was its last word.
 """
 
 from __future__ import annotations
@@ -14,15 +16,22 @@ from typing import Final
 
 from common.errors import ProtocolError
 from common.wire import (
+    Declined,
+    Demand,
     Denied,
+    Expose,
+    Exposed,
     GoAway,
     Hello,
     Message,
     Paired,
     Ping,
     Pong,
+    Purpose,
     Ready,
     Trust,
+    Unexposed,
+    Visit,
     Welcome,
 )
 
@@ -39,7 +48,15 @@ class State(enum.Enum):
     PAIRED = "paired"
     """The relay has said its last word; the client has not."""
     HANDED_OVER = "handed-over"
-    """The raw socket belongs to the pair."""
+    """The raw socket belongs to the pair, or to a visitor."""
+    EXPOSING = "exposing"
+    """The link asks for exposures, and holds them."""
+    CHANNEL = "channel"
+    """Frames follow; there are no more messages."""
+    WAITING = "waiting"
+    """The link waits for a visitor whose bytes go over its raw socket."""
+    VISITED = "visited"
+    """The relay has told of a visitor, its last word; the client has not answered."""
     CLOSED = "closed"
     """Nothing more is said."""
 
@@ -48,7 +65,6 @@ TRANSITIONS: Final[dict[tuple[State, type], State]] = {
     (State.GREETING, Trust): State.GREETING,
     (State.GREETING, Hello): State.JUDGED,
     (State.GREETING, Denied): State.CLOSED,
-    (State.JUDGED, Welcome): State.PENDING,
     (State.JUDGED, Denied): State.CLOSED,
     (State.PENDING, Ping): State.PENDING,
     (State.PENDING, Pong): State.PENDING,
@@ -57,16 +73,41 @@ TRANSITIONS: Final[dict[tuple[State, type], State]] = {
     (State.PENDING, Paired): State.PAIRED,
     (State.PAIRED, Ping): State.PAIRED,
     (State.PAIRED, Ready): State.HANDED_OVER,
+    (State.EXPOSING, Expose): State.EXPOSING,
+    (State.EXPOSING, Exposed): State.EXPOSING,
+    (State.EXPOSING, Unexposed): State.EXPOSING,
+    (State.EXPOSING, Demand): State.EXPOSING,
+    (State.EXPOSING, Ping): State.EXPOSING,
+    (State.EXPOSING, Pong): State.EXPOSING,
+    (State.EXPOSING, GoAway): State.EXPOSING,
+    (State.EXPOSING, Denied): State.CLOSED,
+    (State.WAITING, Ping): State.WAITING,
+    (State.WAITING, Pong): State.WAITING,
+    (State.WAITING, GoAway): State.WAITING,
+    (State.WAITING, Denied): State.CLOSED,
+    (State.WAITING, Visit): State.VISITED,
+    (State.VISITED, Ping): State.VISITED,
+    (State.VISITED, Ready): State.HANDED_OVER,
+    (State.VISITED, Declined): State.CLOSED,
 }
+
+WELCOMED: Final[dict[Purpose, State]] = {
+    "pair": State.PENDING,
+    "exposures": State.EXPOSING,
+    "visitors": State.CHANNEL,
+    "raw": State.WAITING,
+}
+"""Where WELCOME leads, by the purpose of HELLO."""
 
 
 class LinkState:
     """Holds the state of one link and refuses what the table does not allow."""
 
-    __slots__ = ("state",)
+    __slots__ = ("_purpose", "state")
 
     def __init__(self) -> None:
         self.state = State.GREETING
+        self._purpose: Purpose = "pair"
 
     def advance(self, message: Message) -> None:
         """Enter the state that ``message`` leads to, be it sent or received.
@@ -74,6 +115,11 @@ class LinkState:
         Raises:
             ProtocolError: the message is not allowed in this state; the state is kept.
         """
+        if isinstance(message, Hello):
+            self._purpose = message.purpose
+        if self.state is State.JUDGED and isinstance(message, Welcome):
+            self.state = WELCOMED[self._purpose]
+            return
         following = TRANSITIONS.get((self.state, type(message)))
         if following is None:
             name = type(message).__name__.upper()

@@ -47,11 +47,29 @@ Role: TypeAlias = Literal["entry-point", "reverse-proxy"]
 
 ROLES: Final[tuple[str, ...]] = get_args(Role)
 
+Purpose: TypeAlias = Literal["pair", "exposures", "visitors", "raw"]
+"""What a link is for; all but ``pair`` are for a reverse-proxy's exposures.
+
+* ``pair``: it waits for a partner, and its raw socket is handed over to the pair.
+* ``exposures``: the reverse-proxy asks for public ports and host names, and holds them with it.
+* ``visitors``: a channel whose opener is the relay: frames follow WELCOME in the same TLS session.
+* ``raw``: it waits for one visitor, whose bytes then go over the raw socket as they are.
+"""
+
+Kind: TypeAlias = Literal["tcp", "udp", "http", "https"]
+"""What is exposed: a port (tcp, udp) or a host name (http; https is passed through by SNI)."""
+
 Key = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 Instance = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
 Word = Annotated[str, msgspec.Meta(max_length=64)]
 Sentence = Annotated[str, msgspec.Meta(max_length=MAX_SENTENCE)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**31)]
+Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+HostName = Annotated[str, msgspec.Meta(max_length=255)]
+MAX_HOLD_S: Final = 300.0
+"""Seconds that an exposure may ask its visitors to wait for its reverse-proxy."""
+MAX_EXPOSURES: Final = 4096
+"""Exposures of one reverse-proxy at one relay: a range of ports is one for each."""
 
 
 class Trust(msgspec.Struct, array_like=True, frozen=True, tag=1):
@@ -71,6 +89,7 @@ class Hello(msgspec.Struct, array_like=True, frozen=True, tag=2):
     group: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_GROUP)]
     instance: Instance
     software: Word = ""
+    purpose: Purpose = "pair"
 
 
 class Welcome(msgspec.Struct, array_like=True, frozen=True, tag=3):
@@ -116,7 +135,93 @@ class Ready(msgspec.Struct, array_like=True, frozen=True, tag=9):
     """Client to relay, its last outer byte: from here on the raw socket belongs to the pair."""
 
 
-Message: TypeAlias = Trust | Hello | Welcome | Denied | Ping | Pong | GoAway | Paired | Ready
+class Expose(msgspec.Struct, array_like=True, frozen=True, tag=10):
+    """Reverse-proxy to relay: open this to the public; answered by EXPOSED or UNEXPOSED.
+
+    Args:
+        id: the reverse-proxy's name for it, once per process; VISIT repeats it.
+        host: the public host name of http and https, ``name`` (below the relay's domain),
+            ``name.example.org`` or ``*.example.org``; empty for tcp and udp.
+        port: the public port of tcp and udp, 0 for any free one; 0 for host names.
+        source: the only network (CIDR) that is admitted; empty for all.
+        raw: bytes go through unencrypted by us: see purpose ``raw``. tcp and https only.
+        hold_s: seconds a visitor waits while the reverse-proxy is away.
+    """
+
+    id: Count
+    kind: Kind
+    host: HostName
+    port: Port
+    source: Word = ""
+    raw: bool = False
+    hold_s: Annotated[float, msgspec.Meta(ge=0, le=MAX_HOLD_S)] = 0.0
+
+
+class Exposed(msgspec.Struct, array_like=True, frozen=True, tag=11):
+    """Relay to reverse-proxy: it is public now.
+
+    ``port`` is the public port (0 for host names), to be asked for again after a reconnect;
+    ``public`` is what a person needs to know: an address, or URLs.
+    """
+
+    id: Count
+    port: Port
+    public: Sentence
+
+
+class Unexposed(msgspec.Struct, array_like=True, frozen=True, tag=12):
+    """Relay to reverse-proxy: it is not public, or no longer, and why."""
+
+    id: Count
+    code: Word
+    detail: Sentence
+
+
+class Demand(msgspec.Struct, array_like=True, frozen=True, tag=13):
+    """Relay to reverse-proxy: how many links of each purpose there should be in all, from now."""
+
+    visitors: Count
+    raw: Count
+
+
+class Visit(msgspec.Struct, array_like=True, frozen=True, tag=14):
+    """What the relay tells of a visitor: whom it wants, where it comes from, where it came in.
+
+    On a raw link it is the relay's last outer byte; on a channel it is the payload of a VISIT
+    frame.
+    """
+
+    exposure: Count
+    visitor_host: Word
+    visitor_port: Port
+    public_host: Word
+    public_port: Port
+
+
+class Declined(msgspec.Struct, array_like=True, frozen=True, tag=15):
+    """Reverse-proxy to relay, on a raw link, instead of READY: the visitor is not served."""
+
+    code: Word
+    detail: Sentence
+
+
+Message: TypeAlias = (
+    Trust
+    | Hello
+    | Welcome
+    | Denied
+    | Ping
+    | Pong
+    | GoAway
+    | Paired
+    | Ready
+    | Expose
+    | Exposed
+    | Unexposed
+    | Demand
+    | Visit
+    | Declined
+)
 
 
 def sentence(text: str) -> str:
