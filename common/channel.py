@@ -1,4 +1,4 @@
-"""A channel: the inner TLS session of a pair, its frames, and its liveness.
+"""A channel: a TLS session, the frames in it, and its liveness.
 
 This is the hot path, so it is callbacks on the loop and one system call per batch of records:
 
@@ -137,7 +137,7 @@ class Channel:
         self._pong_owed = False
         self._watched = True  # the loop has our reader
         loop.add_reader(self._fd, self._on_readable)
-        if session.pending:
+        if session.pending():
             loop.call_soon(self._on_readable)
 
     @property

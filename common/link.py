@@ -3,10 +3,11 @@
 One link is one coroutine chain::
 
     link = await login(...)      # TCP, outer TLS, HELLO, WELCOME
-    paired = await link.wait()   # PING and PONG until the relay finds a partner
+    paired = await link.wait()   # PING and PONG until the relay finds a partner, or a visitor
     sock = await link.hand_over()  # READY; the raw socket, ready for the inner session
 
-Whoever holds a :class:`Link` closes it, unless :meth:`Link.hand_over` returned its socket.
+or, for a channel of visitors, ``link.session()`` instead of the last two. Whoever holds a
+:class:`Link` closes it, unless one of these has returned its socket.
 """
 
 from __future__ import annotations
@@ -24,10 +25,12 @@ from common.keys import PublicKey
 from common.link_states import LinkState, State
 from common.message_io import MessageStream
 from common.relay_address import connect
+from common.session import Session
 from common.tls import handshake, wrap
 from common.wire import (
     ALPN,
     VERSION,
+    Declined,
     Denied,
     GoAway,
     Hello,
@@ -35,9 +38,12 @@ from common.wire import (
     Paired,
     Ping,
     Pong,
+    Purpose,
     Ready,
     Role,
+    Visit,
     Welcome,
+    sentence,
     trust_messages,
 )
 
@@ -70,10 +76,22 @@ class Client:
 
 
 class Link:
-    """An authenticated link that waits for its partner. Closed by its holder."""
+    """An authenticated link that waits for its partner. Closed by its holder.
 
-    def __init__(self, tls: ssl.SSLSocket, on_goaway: Callable[[], None]) -> None:
+    Args:
+        tls: handshake done; a ``Session`` if channel frames will follow in it.
+        purpose: as in HELLO.
+        on_goaway: told that the relay is about to end.
+    """
+
+    def __init__(
+        self,
+        tls: ssl.SSLSocket | Session,
+        on_goaway: Callable[[], None],
+        purpose: Purpose = "pair",
+    ) -> None:
         self._tls = tls
+        self._purpose = purpose
         self._state = LinkState()
         self._messages = MessageStream(tls)
         self._on_goaway = on_goaway
@@ -92,8 +110,12 @@ class Link:
             LinkLost: the connection ended without a verdict.
             ProtocolError: the relay said something else.
         """
-        hello = Hello([VERSION], client.role, client.group, client.instance, __version__)
-        greeting: list[Message] = [*trust_messages(client.partners()), hello]
+        hello = Hello(
+            [VERSION], client.role, client.group, client.instance, __version__, self._purpose
+        )
+        # Partners matter for pairs only.
+        partners = client.partners() if self._purpose == "pair" else []
+        greeting: list[Message] = [*trust_messages(partners), hello]
         for message in greeting:
             self._state.advance(message)
         await self._messages.send(*greeting)
@@ -105,8 +127,22 @@ class Link:
         # A relay may not put off the detection of dead channels and expired keys for ever.
         self._heartbeat_s = min(verdict.heartbeat_s, LONGEST_HEARTBEAT_S)
 
-    async def wait(self) -> Paired:
-        """Wait until the relay has found a partner; tell it in the meantime that we live.
+    async def wait(self) -> Paired | Visit:
+        """Wait until the relay has found a partner, or a visitor; tell it that we live.
+
+        Raises:
+            LinkLost: the connection ended, or the relay fell silent for three heartbeats.
+            DeniedError: the relay takes its welcome back (a key expired, say).
+            ProtocolError: the relay said something that is not allowed.
+        """
+        while True:
+            message = await self.next()
+            if isinstance(message, Paired | Visit):
+                return message
+            raise ProtocolError(f"{type(message).__name__.upper()} from the relay")
+
+    async def next(self) -> Message:
+        """Return the next message that is not about the link itself; tell the relay that we live.
 
         Raises:
             LinkLost: the connection ended, or the relay fell silent for three heartbeats.
@@ -126,8 +162,6 @@ class Link:
                 continue
             silent = 0
             match message:
-                case Paired():
-                    return message
                 case GoAway():
                     self._on_goaway()
                 case Denied():
@@ -135,19 +169,47 @@ class Link:
                 case Pong():
                     pass
                 case _:
-                    raise ProtocolError(f"{type(message).__name__.upper()} from the relay")
+                    return message
+
+    async def send(self, message: Message) -> None:
+        """Send a message that the link's state allows.
+
+        Raises:
+            LinkLost: the connection ended.
+        """
+        await self._send(message)
+
+    async def decline(self, code: str, detail: str) -> None:
+        """Say that the visitor is not served, this link's last bytes; the caller closes it.
+
+        Raises:
+            LinkLost: the connection ended.
+        """
+        await self._send(Declined(code, sentence(detail)))
+
+    def session(self) -> Session:
+        """Return the session in which channel frames follow; it is the caller's.
+
+        Raises:
+            ProtocolError: the relay did not wait for its turn.
+        """
+        assert isinstance(self._tls, Session)  # noqa: S101 - see login
+        if not self._messages.clean:
+            raise ProtocolError("the relay sent more with WELCOME")
+        return self._tls
 
     async def hand_over(self) -> ssl.SSLSocket:
         """Say READY, this link's last outer bytes, and return the session to be dropped.
 
         Raises:
             LinkLost: the connection ended.
-            ProtocolError: the relay sent more after PAIRED.
+            ProtocolError: the relay sent more after its last word.
         """
         await self._send(Ready())
         if not self._messages.clean:
-            raise ProtocolError("the relay sent more after PAIRED")
+            raise ProtocolError("the relay sent more after its last word")
         assert self._state.state is State.HANDED_OVER  # noqa: S101 - the table says so
+        assert isinstance(self._tls, ssl.SSLSocket)  # noqa: S101 - see login
         return self._tls
 
     def close(self) -> None:
@@ -164,8 +226,10 @@ class Link:
         return message
 
 
-async def login(relay: HostPort, client: Client, on_goaway: Callable[[], None]) -> Link:
-    """Dial the relay and return an authenticated, pending link.
+async def login(
+    relay: HostPort, client: Client, on_goaway: Callable[[], None], purpose: Purpose = "pair"
+) -> Link:
+    """Dial the relay and return an authenticated link that is welcome.
 
     Raises:
         LinkLost: the relay cannot be reached, or took longer than ``LOGIN_DEADLINE_S``.
@@ -176,10 +240,14 @@ async def login(relay: HostPort, client: Client, on_goaway: Callable[[], None]) 
     try:
         with anyio.fail_after(LOGIN_DEADLINE_S):
             sock = await connect(relay)
-            tls = wrap(client.context, sock, server=False, name=relay.host)
+            tls: ssl.SSLSocket | Session
+            if purpose == "visitors":
+                tls = Session(client.context, sock, server=False, name=relay.host)
+            else:
+                tls = wrap(client.context, sock, server=False, name=relay.host)
             try:
                 await handshake(tls, ALPN)
-                link = Link(tls, on_goaway)
+                link = Link(tls, on_goaway, purpose)
                 await link.greet(client)
             except BaseException:
                 tls.close()

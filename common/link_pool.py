@@ -1,4 +1,4 @@
-"""Keeps links pending at one relay, for ever, and turns each pair into an inner session.
+"""Keeps links of one purpose at one relay, for ever, and has each put to its use.
 
 The owner says how many links it wants; the pool dials what is missing, a bounded number at once.
 When the relay cannot be reached, or refuses, one dial at a time tries again after a random,
@@ -10,62 +10,51 @@ The state of the connection is logged when it changes, not at every try.
 from __future__ import annotations
 
 import logging
-import ssl
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 import anyio
 
 from common.addresses import HostPort
 from common.backoff import Backoff
-from common.errors import HandshakeError, LinkLost, PeerError, ProtocolError
-from common.frames import INNER_ALPN
-from common.keys import PublicKey
+from common.errors import PeerError
 from common.link import Client, Link, login
 from common.logs import event
-from common.session import Session
-from common.tls import handshake, proven_key, unwrap
-from common.wire import Paired
+from common.wire import Paired, Purpose, Visit
 
 log = logging.getLogger(__name__)
 
 MAX_DIALS: Final = 32
 """Logins under way at once: well below what a relay allows one address (128)."""
-INNER_DEADLINE_S: Final = 15.0
-"""Seconds from PAIRED to a working channel; the relay gives both sides 10 s for READY."""
 URGENT_DELAY_S: Final = 1.0
 """The shortest delay between two tries when a source waits."""
-
-
 BAD_JOINS: Final = 8
 """Inner sessions that may fail in a row before the pool slows down: partners come and go, but a
 relay that pairs only to fail must not keep us busy."""
 
 
-@dataclass(frozen=True, slots=True)
-class Joined:
-    """An inner session with a partner whose key has been proven and is trusted."""
+class Joiner(Protocol):
+    """Puts links to their use."""
 
-    session: Session
-    partner: bytes
-    """The partner's raw key, 32 bytes."""
-    instance: bytes
-    """The partner's process, as the relay tells it: for spreading load, not for trust."""
-    heartbeat_s: float
+    purpose: Purpose
+
+    async def join(self, link: Link, call: Paired | Visit | None) -> None:
+        """Use the link up; ``call`` is what it waited for (nothing, for a channel of visitors).
+
+        Raises:
+            PeerError: nothing came of it; the link is closed.
+        """
 
 
 class LinkPool:
-    """The links of one client to one relay.
+    """The links of one client to one relay, all of one purpose.
 
     Args:
         relay: where to dial.
         client: who we are.
-        inner: the context of the inner session, for the client's role.
+        joiner: puts the links to their use.
         wanted: returns how many links should be dialled or pending now.
-        on_joined: takes over an inner session.
         on_goaway: the relay is about to end.
-        on_backlog: told what the relay says about the other side's need.
         urgent: whether a source waits, so that a long delay should not be sat out.
     """
 
@@ -73,12 +62,10 @@ class LinkPool:
         self,
         relay: HostPort,
         client: Client,
-        inner: ssl.SSLContext,
+        joiner: Joiner,
         *,
         wanted: Callable[[], int],
-        on_joined: Callable[[Joined], None],
         on_goaway: Callable[[], None],
-        on_backlog: Callable[[int], None],
         urgent: Callable[[], bool],
         backoff: Backoff,
     ) -> None:
@@ -86,7 +73,7 @@ class LinkPool:
         self.links = 0
         """Links that are dialled or pending."""
         self.joining = 0
-        """Links that are paired, with an inner session not yet agreed."""
+        """Links that have been called and are being put to use."""
         self.heartbeat_s = 10.0
         """Seconds between two signs of life, as the relay said last."""
         self.logins = 0
@@ -95,12 +82,10 @@ class LinkPool:
         """Tries that failed, ever."""
         self.first_login = anyio.Event()
         self._client = client
-        self._inner = inner
+        self._joiner = joiner
         self._wanted = wanted
-        self._on_joined = on_joined
         self._on_goaway = on_goaway
         self._goaways = 0  # heard, ever
-        self._on_backlog = on_backlog
         self._backoff = backoff
         self._dialling = 0
         self._pending: dict[Link, anyio.CancelScope] = {}
@@ -171,22 +156,27 @@ class LinkPool:
     async def _keep_link(self) -> None:
         """See one link through its life: dial, wait, join."""
         try:
-            paired = await self._wait_for_partner()
+            called = await self._wait_for_call()
         finally:
             self.links -= 1
-            self.poke()  # a link that is paired is replaced at once
-        if paired is None:
+            self.poke()  # a link that is called is replaced at once
+        if called is None:
             return
         self.joining += 1
+        goaways = self._goaways
         try:
-            await self._join(*paired)
+            await self._joiner.join(*called)
+            self._bad_joins = 0
+            self._backoff.reset()
+            if self._goaways != goaways:  # the relay said so to another link in the meantime
+                self._on_goaway()
         except PeerError as error:
             self.failures += 1
             self._bad_joins += 1
             event(
                 log,
                 logging.WARNING,
-                "no channel came of a pair",
+                "no channel came of a link",
                 budget_key="bad join",
                 relay=str(self.relay),
                 reason=str(error),
@@ -195,25 +185,28 @@ class LinkPool:
             self.joining -= 1
             self.poke()
 
-    async def _wait_for_partner(self) -> tuple[Link, Paired] | None:
-        """Return a link that was paired, which is then the caller's, or None if none came of it."""
+    async def _wait_for_call(self) -> tuple[Link, Paired | Visit | None] | None:
+        """Return a link that was called, which is then the caller's, or None if none came of it."""
         dialled = True
+        purpose = self._joiner.purpose
         try:
             try:
-                link = await login(self.relay, self._client, self._hear_goaway)
+                link = await login(self.relay, self._client, self._hear_goaway, purpose)
             finally:
                 self._dialling -= 1
             dialled = False
             self._succeeded(link)
-            paired: Paired | None = None
+            if purpose == "visitors" and not self._stopped:
+                return link, None
+            call: Paired | Visit | None = None
             try:
                 with anyio.CancelScope() as scope:
                     self._pending[link] = scope
                     if not self._stopped:
-                        paired = await link.wait()
+                        call = await link.wait()
             finally:
                 del self._pending[link]
-                if paired is None:
+                if call is None:
                     link.close()
         except PeerError as error:
             self._failed(str(error), dialled=dialled)
@@ -221,43 +214,7 @@ class LinkPool:
         except Exception as error:  # noqa: BLE001 - one link's defect must not end the program
             self._failed(f"internal error: {error!r}", dialled=dialled)
             return None
-        return None if paired is None else (link, paired)
-
-    async def _join(self, link: Link, paired: Paired) -> None:
-        """Hand the link over and agree on the inner session; the link is used up either way."""
-        self._on_backlog(paired.backlog)
-        goaways = self._goaways
-        is_opener = self._client.role == "entry-point"
-        try:
-            if paired.opener is not is_opener:
-                raise ProtocolError("the relay gave this link the wrong part")
-            if not self._client.accepts(paired.partner):
-                raise HandshakeError(
-                    f"the relay offers partner {PublicKey(paired.partner).fingerprint}, which is "
-                    "not in --trusted-keys"
-                )
-            tls = await link.hand_over()
-        except BaseException:
-            link.close()
-            raise
-        inner = Session(self._inner, unwrap(tls), server=not is_opener)
-        try:
-            with anyio.fail_after(INNER_DEADLINE_S):
-                await handshake(inner, INNER_ALPN)
-            # The one line that says who the partner is: see common.introduction.
-            if proven_key(inner) != paired.partner:
-                raise HandshakeError("the partner's key is not the one that the relay announced")
-        except TimeoutError:
-            inner.close()
-            raise LinkLost(f"a partner did not answer within {INNER_DEADLINE_S:g} s") from None
-        except BaseException:
-            inner.close()
-            raise
-        self._bad_joins = 0
-        self._backoff.reset()
-        self._on_joined(Joined(inner, paired.partner, paired.instance, link.heartbeat_s))
-        if self._goaways != goaways:  # the relay said so to another link in the meantime
-            self._on_goaway()
+        return None if call is None else (link, call)
 
     def _hear_goaway(self) -> None:
         self._goaways += 1

@@ -1,9 +1,9 @@
-"""The inner TLS session, run through memory: one system call for a whole batch of records.
+"""A channel's TLS session, run through memory: one system call for a whole batch of records.
 
 OpenSSL on a descriptor makes two ``read`` calls and one ``write`` for every record of 16 KiB. Here
 a batch is read with one ``recv`` and decrypted, and encrypted and written with one ``send``; that
 is 18 % less CPU per byte. The *outer* session must not do that: what is read ahead of a record may
-belong to the partner (see ``common.tls``). The inner one is the last on its socket.
+belong to the partner (see ``common.tls``). A channel's is the last on its socket.
 
 The handshake part looks like an ``SSLSocket``'s, so ``common.tls.handshake`` serves both.
 """
@@ -29,8 +29,9 @@ class Session:
     """A TLS session over ``sock`` (connected, non-blocking), which it owns.
 
     Args:
-        context: an inner context (``common.tls``).
+        context: whose session it is (``common.tls``).
         server: whether this side is the TLS server.
+        name: what the server is called, for a context that checks it.
     """
 
     __slots__ = (
@@ -44,13 +45,42 @@ class Session:
         "sock",
     )
 
-    def __init__(self, context: ssl.SSLContext, sock: socket.socket, *, server: bool) -> None:
+    def __init__(
+        self,
+        context: ssl.SSLContext,
+        sock: socket.socket,
+        *,
+        server: bool,
+        name: str | None = None,
+    ) -> None:
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls = context.wrap_bio(incoming, outgoing, server_side=server, server_hostname=name)
+        self._start(tls, incoming, outgoing, sock)
+
+    @classmethod
+    def adopt(
+        cls,
+        tls: ssl.SSLObject,
+        incoming: ssl.MemoryBIO,
+        outgoing: ssl.MemoryBIO,
+        sock: socket.socket,
+    ) -> Session:
+        """Return a session that goes on with one that has been agreed through memory."""
+        self = cls.__new__(cls)
+        self._start(tls, incoming, outgoing, sock)
+        return self
+
+    def _start(
+        self,
+        tls: ssl.SSLObject,
+        incoming: ssl.MemoryBIO,
+        outgoing: ssl.MemoryBIO,
+        sock: socket.socket,
+    ) -> None:
         self.sock = sock
         self.ended: OSError | str = ""
         """Why nothing more can be read, once that is so: an error, or words."""
-        self._incoming = ssl.MemoryBIO()
-        self._outgoing = ssl.MemoryBIO()
-        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=server)
+        self._tls, self._incoming, self._outgoing = tls, incoming, outgoing
         self._recv_into = sock.recv_into
         self._send = sock.send
         self._unsent = b""  # ciphertext that the kernel has not taken
@@ -110,10 +140,34 @@ class Session:
 
     # Data
 
-    @property
-    def pending(self) -> bool:
-        """Whether data came with the end of the handshake: the socket will not tell of it."""
-        return self._incoming.pending > 0
+    def pending(self) -> int:
+        """Return how many bytes have come that the socket will not tell of any more."""
+        return self._incoming.pending + self._tls.pending()
+
+    def recv(self, count: int, /) -> bytes:
+        """Return at most ``count`` bytes of data, for messages before the frames; none at the end.
+
+        Raises:
+            SSLWantReadError: call again when the socket is readable.
+            OSError: the connection or the session ended.
+        """
+        while True:
+            try:
+                return self._tls.read(count)
+            except ssl.SSLWantReadError:
+                before = self._incoming.pending
+                self._take_in()
+                if isinstance(self.ended, OSError):
+                    raise self.ended from None
+                if self.ended:
+                    return b""
+                if self._incoming.pending == before:
+                    raise
+
+    def send(self, data: bytes | memoryview, /) -> int:
+        """Send all of ``data``, what the kernel does not take with the next write."""
+        self.write(data)
+        return len(data)
 
     def read(self, buffer: memoryview) -> int:
         """Decrypt what there is into ``buffer`` (of ``PLAINTEXT_SIZE``); return how many bytes.

@@ -14,13 +14,13 @@ one buffer of a stream is in user space.
 from __future__ import annotations
 
 import asyncio
-import enum
 import socket
 from collections.abc import Callable
 from typing import Final, Literal
 
 from common import frames
 from common.channel import SILENT_HEARTBEATS, Channel
+from common.outcome import Outcome
 from common.sockets import check_soon, close_cleanly, close_with_reset, is_dead, was_reset
 
 CHUNK_SIZE: Final = 128 * 1024 - frames.HEADER_SIZE
@@ -40,23 +40,6 @@ _buffer: Final = memoryview(
 _payload: Final = _buffer[_HEADER_SIZE : _HEADER_SIZE + CHUNK_SIZE]
 
 LocalName = Literal["source", "destination"]
-
-
-class Outcome(enum.StrEnum):
-    """How a stream ended: the one word in the log and the metrics."""
-
-    FINISHED = "finished"
-    """Both sides said all they had to say."""
-    RESET_BY_SOURCE = "reset-by-source"
-    RESET_BY_DESTINATION = "reset-by-destination"
-    REFUSED = "refused"
-    """The destination refused, could not be reached, or may not be dialled."""
-    LOST = "lost"
-    """The channel ended under the stream: a relay, a peer or the network failed."""
-    NO_CHANNEL = "no-channel"
-    """No channel was ready within the time a source waits."""
-    STOPPED = "stopped"
-    """The program ended, and the grace was over."""
 
 
 _RESET_BY: Final[dict[str, Outcome]] = {

@@ -16,7 +16,7 @@ from common.pool import PoolSize
 from common.routes import RouteTable
 from common.service import Service, run_program
 from common.tls import opener_context
-from entry_point.entrance import Entrance, Reporter
+from entry_point.entrance import Entrance
 from entry_point.metrics import Metrics
 from entry_point.opener import Opener
 from entry_point.settings import EntryPointSettings
@@ -52,17 +52,18 @@ async def serve(settings: EntryPointSettings, service: Service) -> None:
         wait_s=settings.wait,
         trusted=lambda key: partners.get(key) is not None,
         metrics=metrics,
-        on_end=Reporter(metrics).ended,
     )
-    entrance = Entrance(table, settings.bind, metrics=metrics, serve=opener.open)
+    entrance = Entrance(
+        table, settings.bind, metrics=metrics, group=client.group, serve=opener.open
+    )
     service.on_reload(partners.reload)
     service.on_reload(opener.reconsider)
     exporter = None
     if settings.metrics:
         gauges = {
-            "channels_idle": ("Channels that are ready for a source.", lambda: opener.idle),
-            "streams_open": ("Sources that have a channel.", lambda: opener.busy),
-            "sources_waiting": ("Sources that wait for a channel.", lambda: opener.waiting),
+            "channels_idle": ("Channels that are ready for a source.", lambda: opener.board.idle),
+            "streams_open": ("Sources that have a channel.", lambda: opener.board.busy),
+            "sources_waiting": ("Sources that wait for a channel.", lambda: opener.board.waiting),
         }
         counters = {
             "logins": ("Links that a relay welcomed.", lambda: opener.logins),

@@ -10,10 +10,10 @@ from collections.abc import Callable
 from common.addresses import HostPort
 from common.listener import Listener
 from common.logs import event
+from common.outcome import Outcome
 from common.routes import Listener as ListenerRoutes
 from common.routes import RouteTable
 from common.sockets import close_with_reset, end_with_reset, listen
-from common.stream import Outcome, Stream
 from entry_point.metrics import Metrics
 from entry_point.source import Source
 
@@ -26,6 +26,7 @@ class Entrance:
     Args:
         table: who may connect where.
         bind: the address to listen on; empty or ``*`` for all.
+        group: the group of the reverse-proxies that are meant.
         serve: takes over an admitted source.
 
     Raises:
@@ -38,11 +39,14 @@ class Entrance:
         bind: str,
         *,
         metrics: Metrics,
+        group: str,
         serve: Callable[[Source], None],
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._metrics = metrics
+        self._group = group
         self._serve = serve
+        self._on_end = Reporter(metrics).ended
         self._listeners: list[Listener] = []
         try:
             for routes in table.listeners:
@@ -77,7 +81,7 @@ class Entrance:
         route = routes.match(address.host)
         if route is not None:
             self._metrics.sources_accepted += 1
-            self._serve(Source(sock, address, route, self._loop.time()))
+            self._serve(Source(self._loop, sock, address, route, self._group, self._on_end))
             return
         self._metrics.sources_rejected += 1
         close_with_reset(sock)
@@ -95,15 +99,13 @@ class Reporter:
     """Counts and logs the end of every stream, one line each."""
 
     def __init__(self, metrics: Metrics) -> None:
-        self._loop = asyncio.get_running_loop()
         self._metrics = metrics
 
-    def ended(self, source: Source, stream: Stream | None, outcome: Outcome, detail: str) -> None:
-        """Tell what became of ``source``; ``stream`` is None if it never got a channel."""
-        sent, received = (stream.sent, stream.received) if stream else (0, 0)
+    def ended(self, source: Source, outcome: Outcome, detail: str) -> None:
+        """Tell what became of ``source``."""
         metrics = self._metrics
-        metrics.bytes_sent += sent
-        metrics.bytes_received += received
+        metrics.bytes_sent += source.sent
+        metrics.bytes_received += source.received
         if outcome is Outcome.FINISHED:
             metrics.streams_finished += 1
         else:
@@ -116,8 +118,8 @@ class Reporter:
             route=str(source.route),
             destination=f"{source.route.host}:{source.route.port}",
             outcome=outcome.value,
-            sent=sent,
-            received=received,
-            seconds=self._loop.time() - source.accepted_at,
+            sent=source.sent,
+            received=source.received,
+            seconds=source.seconds,
             detail=detail or None,
         )

@@ -4,36 +4,46 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from dataclasses import dataclass
+from collections.abc import Callable
 
 from common import frames
 from common.addresses import HostPort
-from common.routes import Route
+from common.outcome import Outcome
+from common.route_grammar import Route
+from common.socket_caller import SocketCaller
+
+OnEnd = Callable[["Source", Outcome, str], None]
+"""Told of a source, how it ended, and the detail."""
 
 
-@dataclass(eq=False, slots=True)
-class Source:
+class Source(SocketCaller):
     """A connection that a route admits.
 
     Args:
-        sock: non-blocking; owned by whoever serves the source at the moment.
-        address: where it comes from.
         route: what admits it, and where it leads.
-        accepted_at: seconds on the loop's clock.
-        deadline: runs out while no channel is ready; cancelled by the opener.
+        group: the group of its reverse-proxies.
+        on_end: called once.
     """
 
-    sock: socket.socket
-    address: HostPort
-    route: Route
-    accepted_at: float
-    deadline: asyncio.TimerHandle | None = None
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        sock: socket.socket,
+        address: HostPort,
+        route: Route,
+        group: str,
+        on_end: OnEnd,
+    ) -> None:
+        super().__init__(loop, sock, address)
+        self.route = route
+        self._group = group
+        self._on_end = on_end
 
-    def request(self, group: str) -> bytes:
+    def request(self) -> bytes:
         """Return the OPEN frame that asks for this source's destination."""
         return frames.encode_open(
             frames.Open(
-                group=group,
+                group=self._group,
                 protocol="tcp",
                 host=self.route.host,
                 port=self.route.port,
@@ -41,3 +51,7 @@ class Source:
                 source_port=self.address.port,
             )
         )
+
+    def ended(self, outcome: Outcome, detail: str) -> None:
+        """Report how it went."""
+        self._on_end(self, outcome, detail)

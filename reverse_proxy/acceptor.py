@@ -12,12 +12,14 @@ import anyio
 from common import frames
 from common.addresses import HostPort
 from common.client import Partners, new_backoff
+from common.joined import Joined
 from common.keys import PublicKey
 from common.link import Client
-from common.link_pool import Joined, LinkPool
+from common.link_pool import LinkPool
 from common.logs import event
+from common.outcome import Outcome
+from common.pair_joiner import PairJoiner
 from common.pool import HighWater, PoolSize
-from common.stream import Outcome
 from reverse_proxy.desk import Desk, House
 from reverse_proxy.metrics import Metrics
 from reverse_proxy.policy import Policy
@@ -73,11 +75,14 @@ class Acceptor:
         relay.pool = LinkPool(
             address,
             self._client,
-            self._inner,
+            PairJoiner(
+                self._client,
+                self._inner,
+                on_joined=lambda joined: self._on_joined(relay, joined),
+                on_backlog=lambda backlog: self._on_backlog(relay, backlog),
+            ),
             wanted=lambda: self._wanted(relay, 0),
-            on_joined=lambda joined: self._on_joined(relay, joined),
             on_goaway=lambda: self._send_away(relay),
-            on_backlog=lambda backlog: self._on_backlog(relay, backlog),
             urgent=lambda: False,  # an acceptor cannot know who waits
             backoff=new_backoff(),
         )

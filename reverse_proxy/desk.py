@@ -17,10 +17,11 @@ from common import frames
 from common.addresses import HostPort
 from common.channel import Channel, log_idle_loss
 from common.client import Partners
-from common.link_pool import Joined
+from common.joined import Joined
 from common.logs import event
+from common.outcome import Outcome
 from common.refusals import Refusal
-from common.stream import Outcome, Stream
+from common.stream import Stream
 from reverse_proxy.dialler import Dial
 from reverse_proxy.metrics import Metrics
 from reverse_proxy.policy import Policy

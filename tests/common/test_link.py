@@ -157,7 +157,7 @@ def test_words_after_paired_are_a_protocol_error(kind: str) -> None:
         relay = FakeRelay(script)
         link = await log_in(relay)
         assert await link.wait() == PAIRED
-        with pytest.raises(ProtocolError, match="the relay sent more after PAIRED"):
+        with pytest.raises(ProtocolError, match="the relay sent more after its last word"):
             await link.hand_over()
         link.close()
         await relay.close()

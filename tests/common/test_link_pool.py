@@ -15,8 +15,10 @@ from common.addresses import HostPort
 from common.backoff import Backoff
 from common.errors import PeerError
 from common.frames import INNER_ALPN
+from common.joined import Joined
 from common.keys import Identity
-from common.link_pool import BAD_JOINS, Joined, LinkPool
+from common.link_pool import BAD_JOINS, LinkPool
+from common.pair_joiner import PairJoiner
 from common.tls import acceptor_context, handshake, opener_context, wrap
 from common.wire import Denied, GoAway, Paired
 from tests.common.fake_relay import FakeRelay, Session, new_client
@@ -56,14 +58,18 @@ async def running(
     base_s: float = 0.0,
 ) -> AsyncIterator[tuple[Owner, FakeRelay]]:
     relay, owner = FakeRelay(script), Owner(wanted)
+    client = new_client(partners=partners)
     owner.pool = pool = LinkPool(
         address or relay.address,
-        new_client(partners=partners),
-        opener_context(ANN),
+        client,
+        PairJoiner(
+            client,
+            opener_context(ANN),
+            on_joined=owner.joined.append,
+            on_backlog=owner.backlogs.append,
+        ),
         wanted=lambda: owner.wanted,
-        on_joined=owner.joined.append,
         on_goaway=owner.on_goaway,
-        on_backlog=owner.backlogs.append,
         urgent=lambda: owner.urgent,
         backoff=Backoff(rng=lambda: 0.999, base_s=base_s, cap_s=base_s),
     )
@@ -233,11 +239,14 @@ def test_after_a_stop_in_a_delay_nobody_dials(kind: str, monkeypatch: pytest.Mon
         pool = LinkPool(
             relay.address,
             new_client(),
-            opener_context(ANN),
+            PairJoiner(
+                new_client(),
+                opener_context(ANN),
+                on_joined=owner.joined.append,
+                on_backlog=owner.backlogs.append,
+            ),
             wanted=lambda: 1,
-            on_joined=owner.joined.append,
             on_goaway=owner.on_goaway,
-            on_backlog=owner.backlogs.append,
             urgent=lambda: owner.urgent,
             backoff=Backoff(rng=lambda: 0.999, base_s=3600, cap_s=3600),
         )
@@ -322,7 +331,7 @@ def test_pairs_that_come_to_nothing_slow_the_pool_down(
 def test_a_partner_that_does_not_answer_has_a_deadline(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "INNER_DEADLINE_S", 0.02)
+    monkeypatch.setattr("common.pair_joiner.INNER_DEADLINE_S", 0.02)
 
     async def main() -> None:
         async def script(session: Session) -> None:

@@ -26,7 +26,7 @@ def test_data_right_behind_the_handshake_arrives_whole(size: int) -> None:
     payload = os.urandom(size)
     sent = client.write(payload)
     server.do_handshake()
-    assert server.pending
+    assert server.pending()
     buffer = memoryview(bytearray(PLAINTEXT_SIZE))
     got = bytearray()
     while len(got) < size:

@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 
 from common import frames, sockets, stream
 from common.channel import Channel
+from common.outcome import Outcome
 from common.session import Session
 from common.sockets import close_with_reset
-from common.stream import Outcome, Stream
+from common.stream import Stream
 from tests.common.loops import LOOPS, on_both_loops, run, turns, until
 from tests.common.sessions import opener_session, session_pair, tcp_pair
 

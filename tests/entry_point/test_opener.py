@@ -11,15 +11,15 @@ from collections.abc import Callable
 import pytest
 
 from common import frames
+from common import switchboard as module
 from common.addresses import HostPort
 from common.frames import FrameReader
-from common.link_pool import Joined
+from common.joined import Joined
+from common.line import Line
+from common.outcome import Outcome
 from common.pool import PoolSize
 from common.routes import RouteTable
-from common.stream import Outcome, Stream
 from common.tls import opener_context
-from entry_point import opener as module
-from entry_point.line import Line
 from entry_point.metrics import Metrics
 from entry_point.opener import Opener
 from entry_point.source import Source
@@ -63,7 +63,7 @@ class Bench:
         self, *, wait_s: float = 60, linger_s: float = 60, minimum: int = 2, relays: int = 1
     ) -> None:
         self.metrics = Metrics()
-        self.ends: list[tuple[Source, Stream | None, Outcome, str]] = []
+        self.ends: list[tuple[Source, Outcome, str]] = []
         self.trusted = True
         self.fars: list[Far] = []
         self.users: list[socket.socket] = []
@@ -76,7 +76,6 @@ class Bench:
             wait_s=wait_s,
             trusted=lambda _: self.trusted,
             metrics=self.metrics,
-            on_end=lambda *end: self.ends.append(end),
         )
         self.relay = self.opener.relays[0]
 
@@ -94,7 +93,10 @@ class Bench:
             user.send(first)
         self.users.append(user)
         loop = asyncio.get_running_loop()
-        self.opener.open(Source(sock, HostPort("127.0.0.1", 4711), ROUTE, loop.time()))
+        address = HostPort("127.0.0.1", 4711)
+        self.opener.open(
+            Source(loop, sock, address, ROUTE, "0", lambda *end: self.ends.append(end))
+        )
         return user
 
     async def until(self, condition: Callable[[], object], what: str) -> None:
@@ -106,10 +108,10 @@ class Bench:
         await until(step, what)
 
     def outcomes(self) -> list[Outcome]:
-        return [each[2] for each in self.ends]
+        return [each[1] for each in self.ends]
 
     def counts(self) -> tuple[int, int, int]:
-        return self.opener.idle, self.opener.busy, self.opener.waiting
+        return self.opener.board.idle, self.opener.board.busy, self.opener.board.waiting
 
     async def close(self) -> None:
         self.opener.stop()
@@ -138,7 +140,7 @@ def test_channels_are_used_again(kind: str) -> None:
             await b.until(lambda: len(b.ends) == number, "its end")  # noqa: B023
             assert b.counts() == (0, 0, 0)  # the far end may still be at it
             far.tls.write(DONE)
-            await b.until(lambda: b.opener.idle, "the channel is idle again")
+            await b.until(lambda: b.opener.board.idle, "the channel is idle again")
         assert b.outcomes() == [Outcome.FINISHED] * 5
         assert far.data == b"hello" * 5
         assert b.counts() == (1, 0, 0)
@@ -174,15 +176,15 @@ def test_a_source_that_waited_too_long_is_reset(kind: str) -> None:
         b = Bench(wait_s=0.01)
         user = b.connect()
         await b.until(lambda: b.ends, "given up")
-        ((_, stream, outcome, detail),) = b.ends
-        assert (stream, outcome) == (None, Outcome.NO_CHANNEL)
+        ((source, outcome, detail),) = b.ends
+        assert (source.stream, outcome) == (None, Outcome.NO_CHANNEL)
         assert detail.startswith("no reverse-proxy of group '0' that trusts this key, and is")
         with pytest.raises(ConnectionResetError):
             user.recv(1)
         b.connect()
         b.relay.pool.trouble = "the relay is not there"
         await b.until(lambda: len(b.ends) == 2, "given up")
-        assert b.ends[1][3] == "the relay is not there"
+        assert b.ends[1][2] == "the relay is not there"
         await b.close()
 
     run(kind, main)
@@ -230,7 +232,7 @@ def test_two_hundred_dead_channels_cost_a_source_nothing(
         live = await b.join(b"L" * 16)
         loop = asyncio.get_running_loop()
         line = next(each for each in b.relay.lines if each.instance == b"L" * 16)
-        b.opener._idle.stream_began(line.instance)  # so that it is asked last
+        b.opener.board._idle.stream_began(line.instance)  # so that it is asked last
         b.connect(b"patience")
         del loop
         for each in list(b.relay.lines):
@@ -238,7 +240,7 @@ def test_two_hundred_dead_channels_cost_a_source_nothing(
         await b.until(lambda: live.kinds[:2] == [frames.PING, frames.OPEN], "the live one is asked")
         live.tls.write(PONG)
         await b.until(lambda: live.data == b"patience", "served")
-        b.opener._idle.stream_ended(line.instance)
+        b.opener.board._idle.stream_ended(line.instance)
         await b.close()
 
     run(kind, main)
@@ -332,7 +334,7 @@ def test_channels_of_a_key_that_is_gone_end_with_their_streams(kind: str) -> Non
         b.trusted = False
         b.opener.drop_untrusted(b.relay)
         assert b.outcomes() == [Outcome.LOST]
-        assert b.ends[0][3] == "the partner's key is no longer trusted"
+        assert b.ends[0][2] == "the partner's key is no longer trusted"
         assert b.counts() == (0, 0, 0)
         await b.close()
 
@@ -351,13 +353,13 @@ def test_what_a_burst_has_left_over_is_closed_oldest_first(kind: str) -> None:
         begin = loop.time()
 
         def shrunk() -> bool:
-            b.opener._shrink(b.relay)
-            return b.opener.idle == 2
+            b.opener.board.shrink(b.relay, b.opener._wanted(b.relay))
+            return b.opener.board.idle == 2
 
         await until(shrunk, "shrunk")
         assert loop.time() - begin < 5
         await turns()
-        assert b.opener.idle == 2  # never below the minimum
+        assert b.opener.board.idle == 2  # never below the minimum
         await b.close()
 
     run(kind, main)

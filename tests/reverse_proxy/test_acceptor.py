@@ -15,11 +15,11 @@ from common import frames
 from common.addresses import HostPort
 from common.client import Partners
 from common.frames import FrameReader, Open
+from common.joined import Joined
 from common.key_options import KeyOptions
-from common.link_pool import Joined
+from common.outcome import Outcome
 from common.pool import PoolSize
 from common.refusals import Refusal
-from common.stream import Outcome
 from common.tls import acceptor_context
 from common.trusted_keys import TrustedKey
 from reverse_proxy.acceptor import Acceptor

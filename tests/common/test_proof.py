@@ -7,10 +7,10 @@ import ssl
 import pytest
 
 from common import frames
+from common import proof as module
 from common.channel import Channel
+from common.proof import Proof
 from common.session import Session
-from entry_point import proof as module
-from entry_point.proof import Proof
 from tests.common.loops import on_both_loops, run, turns, until
 from tests.common.sessions import opener_session
 

@@ -6,7 +6,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from entry_point.idle_lines import IdleLines
+from common.idle_lines import IdleLines
 
 PARTNERS = [bytes([number]) * 16 for number in range(3)]
 

@@ -1,14 +1,15 @@
-"""One channel as the opener sees it, and the relay it goes through."""
+"""One channel as its opener sees it, and the account it is kept in."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Protocol
 
 from common import frames
 from common.channel import Channel, log_idle_loss
-from common.link_pool import Joined, LinkPool
+from common.joined import Joined
 from common.pool import HighWater
 
 log = logging.getLogger(__name__)
@@ -32,12 +33,12 @@ class Owner(Protocol):
 class Line:
     """One channel and what the opener knows about it; the channel's handler while it is idle."""
 
-    __slots__ = ("_owner", "_resting", "channel", "heartbeat_s", "instance", "partner", "relay")
+    __slots__ = ("_owner", "_resting", "account", "channel", "heartbeat_s", "instance", "partner")
 
-    def __init__(self, owner: Owner, relay: Relay, joined: Joined) -> None:
+    def __init__(self, owner: Owner, account: Account, joined: Joined) -> None:
         self._owner = owner
         self._resting = False
-        self.relay = relay
+        self.account = account
         self.partner = joined.partner
         self.instance = joined.instance
         self.heartbeat_s = joined.heartbeat_s
@@ -80,11 +81,17 @@ class Line:
             self._owner.forget(self)
 
 
-class Relay:
-    """The opener's account of one relay: its links, and the channels that go through it."""
+class Account:
+    """The channels that come from one place: a relay (entry-point) or a reverse-proxy (relay).
 
-    def __init__(self, linger_s: float) -> None:
-        self.pool: LinkPool
+    Args:
+        linger_s: seconds after which channels opened in a burst are closed again.
+        on_change: told that the need, or what there is, has changed.
+    """
+
+    def __init__(self, linger_s: float, on_change: Callable[[], None]) -> None:
         self.lines: set[Line] = set()
         self.busy = 0
+        """Channels that carry a stream, or wait for DONE after one."""
         self.mark = HighWater(linger_s)
+        self.on_change = on_change
