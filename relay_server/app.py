@@ -7,12 +7,11 @@ SIGHUP reads the trusted keys and the certificate again.
 from __future__ import annotations
 
 import asyncio
-import socket
 
 import anyio
 
 from common.client import summary
-from common.errors import SettingError
+from common.forwarding import choose_forwarder
 from common.key_files import check_private
 from common.listener import Listener
 from common.metrics import serve_metrics
@@ -20,10 +19,7 @@ from common.service import Service, run_program
 from common.sockets import listen
 from common.tls import relay_context
 from common.trusted_keys_file import load_trusted_keys
-from relay_server.forwarding import CopyForwarder, Forwarder, OnEnd, SpliceForwarder
 from relay_server.metrics import Metrics
-from relay_server.pair import MakeForwarder
-from relay_server.pipes import Pipes, can_splice
 from relay_server.relay import Relay
 from relay_server.settings import RelaySettings
 
@@ -101,25 +97,3 @@ async def serve(settings: RelaySettings, service: Service) -> None:
         if exporter is not None:
             exporter.close()
         pipes.close()
-
-
-def choose_forwarder(
-    choice: str, loop: asyncio.AbstractEventLoop, metrics: Metrics
-) -> tuple[MakeForwarder, Pipes]:
-    """Return what makes the directions of a pair, and the pipes it uses.
-
-    Raises:
-        SettingError: ``splice`` was asked for and does not work here.
-    """
-    works = choice != "copy" and can_splice()
-    if choice == "splice" and not works:
-        raise SettingError("--forwarder: splice does not work on this system; use auto or copy")
-    pipes = Pipes(reserve=works)
-
-    def splice(source: socket.socket, sink: socket.socket, on_end: OnEnd) -> Forwarder:
-        return SpliceForwarder(loop, source, sink, on_end, pipes, metrics)
-
-    def copy(source: socket.socket, sink: socket.socket, on_end: OnEnd) -> Forwarder:
-        return CopyForwarder(loop, source, sink, on_end, metrics)
-
-    return (splice if works else copy), pipes

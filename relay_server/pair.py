@@ -6,34 +6,22 @@ import socket
 from collections.abc import Callable
 from typing import Final
 
-from common.sockets import close_with_reset, is_dead
-from relay_server.forwarding import Forwarder, OnEnd
+from common.forwarding import MakeForwarder
+from common.joint import Joint
 from relay_server.matchmaker import Party
 
 LINGER_S: Final = 10.0
 """Seconds the second direction may go on after the first has ended: channels end as a whole."""
 
-MakeForwarder = Callable[[socket.socket, socket.socket, OnEnd], Forwarder]
 
-
-class Pair:
-    """Two forwarders over two sockets, which it owns.
+class Pair(Joint):
+    """A joint of two links, and whose they are.
 
     An end in one direction is passed on and gives the other one ``LINGER_S`` to end as well; an
     error ends both sockets with a RST. ``on_end`` is called once, with the reason.
     """
 
-    __slots__ = (
-        "_on_end",
-        "_seen",
-        "_sockets",
-        "_ways",
-        "addresses",
-        "ended",
-        "half_ended_at",
-        "moved_at",
-        "parties",
-    )
+    __slots__ = ("_seen", "addresses", "half_ended_at", "moved_at", "parties")
 
     def __init__(
         self,
@@ -45,23 +33,12 @@ class Pair:
         on_end: Callable[[Pair, str], None],
         now: float,
     ) -> None:
+        super().__init__(one, other, make_forwarder, lambda reason: on_end(self, reason or "ended"))
         self.parties = parties
         self.addresses = addresses
-        self.ended = False
         self.moved_at = now
         self.half_ended_at: float | None = None
         self._seen = 0
-        self._on_end = on_end
-        self._sockets = one, other
-        self._ways = (
-            make_forwarder(one, other, self._way_ended),
-            make_forwarder(other, one, self._way_ended),
-        )
-
-    def start(self) -> None:
-        """Begin to forward both ways."""
-        for way in self._ways:
-            way.start()
 
     def sweep(self, now: float, silent_s: float) -> None:
         """End the pair if it is dead; call every few seconds.
@@ -70,39 +47,16 @@ class Pair:
         ping each other more often), when a partner that bytes wait for is dead to the kernel, or
         when one direction has ended and the other does not.
         """
-        moved = self._ways[0].moved + self._ways[1].moved
+        moved = sum(self.moved)
         if moved != self._seen:
             self._seen, self.moved_at = moved, now
         if self.half_ended_at is None:
-            if any(way.ended for way in self._ways):
+            if self.half_ended:
                 self.half_ended_at = now
         elif now - self.half_ended_at >= LINGER_S:
             self.abort("one side ended and the other did not")
             return
-        blocked = [way.blocked for way in self._ways]
-        if any(blocked):
-            if any(is_dead(each, silent_s) for each in self._sockets):
-                self.abort("a partner is dead")
-        elif now - self.moved_at >= silent_s:
+        if self.is_dead(silent_s):
+            self.abort("a partner is dead")
+        elif not self.blocked and now - self.moved_at >= silent_s:
             self.abort(f"silent for {now - self.moved_at:.0f} s")
-
-    def abort(self, reason: str) -> None:
-        """End both sockets with a RST, if the pair has not ended."""
-        if not self.ended:
-            for way in self._ways:
-                way.stop()
-            for sock in self._sockets:
-                close_with_reset(sock)
-            self._settle(reason)
-
-    def _way_ended(self, error: OSError | None) -> None:
-        if error is not None:
-            self.abort(error.strerror or str(error))
-        elif all(way.ended for way in self._ways) and not self.ended:
-            for sock in self._sockets:
-                sock.close()
-            self._settle("ended")
-
-    def _settle(self, reason: str) -> None:
-        self.ended = True
-        self._on_end(self, reason)

@@ -21,6 +21,7 @@ import anyio
 import anyio.abc
 
 from common.addresses import HostPort
+from common.forwarding import MakeForwarder
 from common.keys import PublicKey
 from common.logs import event
 from common.refusals import Refusal
@@ -30,7 +31,7 @@ from relay_server.clients import Clients
 from relay_server.login import Admitted, unknown_key
 from relay_server.matchmaker import Matchmaker, Party
 from relay_server.metrics import Metrics
-from relay_server.pair import MakeForwarder, Pair
+from relay_server.pair import Pair
 from relay_server.pending import PendingLink
 from relay_server.reception import Reception, log_refused
 

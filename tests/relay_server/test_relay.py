@@ -12,6 +12,7 @@ import anyio
 import pytest
 
 from common.errors import DeniedError, PeerError
+from common.forwarding import choose_forwarder
 from common.key_options import KeyOptions
 from common.keys import Identity
 from common.link import Client, Link, login
@@ -23,7 +24,6 @@ from common.wire import Denied, Paired, Ping, Role
 from relay_server import login as login_module
 from relay_server import pair as pair_module
 from relay_server import relay as module
-from relay_server.app import choose_forwarder
 from relay_server.metrics import Metrics
 from relay_server.relay import Relay
 from tests.common.fake_relay import new_client, relay_side
@@ -62,6 +62,8 @@ class Bench:
         """Two links that have been told of each other."""
         one, two = await self.link("reverse-proxy"), await self.link("entry-point")
         acceptor, opener = await asyncio.gather(one.wait(), two.wait())
+        assert isinstance(acceptor, Paired)
+        assert isinstance(opener, Paired)
         assert (acceptor.opener, opener.opener) == (False, True)
         return one, two
 

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from common import forwarding
+from common.forwarding import CopyForwarder, Forwarder, SpliceForwarder
+from common.pipes import Pipes, can_splice
 from common.sockets import close_with_reset
-from relay_server import forwarding
-from relay_server.forwarding import CopyForwarder, Forwarder, SpliceForwarder
 from relay_server.metrics import Metrics
-from relay_server.pipes import Pipes, can_splice
 from tests.common.loops import LOOPS, run, turns, until
 from tests.common.sessions import tcp_pair
 
@@ -309,7 +309,7 @@ def test_without_a_descriptor_for_a_pipe_the_bytes_wait_in_the_socket(
 @pytest.mark.parametrize("kind", LOOPS)
 def test_pipes_of_one_page_work_too(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the kernel gives past ``pipe-user-pages-soft``."""
-    monkeypatch.setattr("relay_server.pipes.PIPE_SIZE", 4096)
+    monkeypatch.setattr("common.pipes.PIPE_SIZE", 4096)
 
     async def main() -> None:
         b = Bench("splice", 16 * 1024)

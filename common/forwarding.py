@@ -1,6 +1,6 @@
 """Moves bytes from one raw socket to another: the kernel does it (splice), or this process (copy).
 
-Both directions of a pair are independent :class:`Forwarder` objects, of one of two kinds with the
+Both directions of a joint are independent :class:`Forwarder` objects, of one of two kinds with the
 same behaviour (one set of tests runs both):
 
 * ``SpliceForwarder``: socket -> pipe -> socket with splice(2); no byte enters this process.
@@ -21,11 +21,11 @@ import asyncio
 import os
 import socket
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Literal, Protocol
 
+from common.errors import SettingError
+from common.pipes import PIPE_SIZE, Pipes, can_splice
 from common.sockets import check_soon, was_reset
-from relay_server.metrics import Metrics
-from relay_server.pipes import PIPE_SIZE, Pipes
 
 ROUNDS: Final = 4
 """Times a busy source is read in a row before the loop turns to others."""
@@ -42,12 +42,20 @@ OnEnd = Callable[[OSError | None], None]
 """Called with ``None`` after an end was passed on, with the error after one."""
 
 
+class Counts(Protocol):
+    """What forwarders count."""
+
+    splice_calls: int
+    bytes_spliced: int
+    bytes_copied: int
+
+
 class Forwarder:
-    """One direction of a pair; the two kinds below say how bytes move.
+    """One direction of a joint; the two kinds below say how bytes move.
 
     Args:
-        source: read from; non-blocking, owned by the pair.
-        sink: written to; non-blocking, owned by the pair.
+        source: read from; non-blocking, owned by the joint.
+        sink: written to; non-blocking, owned by the joint.
         on_end: called once.
     """
 
@@ -126,7 +134,7 @@ class Forwarder:
 class SpliceForwarder(Forwarder):
     """Moves bytes through a pipe without looking at them."""
 
-    __slots__ = ("_held", "_metrics", "_pipe", "_pipes")
+    __slots__ = ("_counts", "_held", "_pipe", "_pipes")
 
     def __init__(
         self,
@@ -135,11 +143,11 @@ class SpliceForwarder(Forwarder):
         sink: socket.socket,
         on_end: OnEnd,
         pipes: Pipes,
-        metrics: Metrics,
+        counts: Counts,
     ) -> None:
         super().__init__(loop, source, sink, on_end)
         self._pipes = pipes
-        self._metrics = metrics
+        self._counts = counts
         self._pipe: tuple[int, int] | None = None
         self._held = 0
 
@@ -226,8 +234,8 @@ class SpliceForwarder(Forwarder):
 
     def _count(self, moved: int, calls: int) -> None:
         self.moved += moved
-        self._metrics.bytes_spliced += moved
-        self._metrics.splice_calls += calls
+        self._counts.bytes_spliced += moved
+        self._counts.splice_calls += calls
 
 
 _chunk: Final = memoryview(bytearray(PIPE_SIZE))  # one loop per process: all forwarders share it
@@ -236,7 +244,7 @@ _chunk: Final = memoryview(bytearray(PIPE_SIZE))  # one loop per process: all fo
 class CopyForwarder(Forwarder):
     """Moves bytes through this process, where the kernel cannot."""
 
-    __slots__ = ("_metrics", "_rest")
+    __slots__ = ("_counts", "_rest")
 
     def __init__(
         self,
@@ -244,10 +252,10 @@ class CopyForwarder(Forwarder):
         source: socket.socket,
         sink: socket.socket,
         on_end: OnEnd,
-        metrics: Metrics,
+        counts: Counts,
     ) -> None:
         super().__init__(loop, source, sink, on_end)
-        self._metrics = metrics
+        self._counts = counts
         self._rest = b""
 
     @property
@@ -293,5 +301,33 @@ class CopyForwarder(Forwarder):
             self._fail(error)
             return None
         self.moved += sent
-        self._metrics.bytes_copied += sent
+        self._counts.bytes_copied += sent
         return sent
+
+
+MakeForwarder = Callable[[socket.socket, socket.socket, OnEnd], Forwarder]
+"""Takes the source, the sink and whom to tell of the end."""
+
+HowToForward = Literal["auto", "splice", "copy"]
+
+
+def choose_forwarder(
+    choice: HowToForward, loop: asyncio.AbstractEventLoop, counts: Counts
+) -> tuple[MakeForwarder, Pipes]:
+    """Return what makes the directions of a joint, and the pipes it uses, for the caller to close.
+
+    Raises:
+        SettingError: ``splice`` was asked for and does not work here.
+    """
+    works = choice != "copy" and can_splice()
+    if choice == "splice" and not works:
+        raise SettingError("--forwarder: splice does not work on this system; use auto or copy")
+    pipes = Pipes(reserve=works)
+
+    def splice(source: socket.socket, sink: socket.socket, on_end: OnEnd) -> Forwarder:
+        return SpliceForwarder(loop, source, sink, on_end, pipes, counts)
+
+    def copy(source: socket.socket, sink: socket.socket, on_end: OnEnd) -> Forwarder:
+        return CopyForwarder(loop, source, sink, on_end, counts)
+
+    return (splice if works else copy), pipes

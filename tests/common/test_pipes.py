@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from relay_server import pipes as module
-from relay_server.pipes import RESERVE, SPARE_PIPES, Pipes, can_splice
+from common import pipes as module
+from common.pipes import RESERVE, SPARE_PIPES, Pipes, can_splice
 from tests.common.loops import descriptors
 
 pytestmark = pytest.mark.skipif(not can_splice(), reason="no splice here")
