@@ -37,6 +37,7 @@ class MessageStream:
     def __init__(self, tls: Session) -> None:
         self._tls = tls
         self._reader = MessageReader()
+        self._sending = anyio.Lock()
 
     @property
     def clean(self) -> bool:
@@ -44,19 +45,20 @@ class MessageStream:
         return self._reader.empty and not self._tls.pending()
 
     async def send(self, *messages: Message) -> None:
-        """Send the messages in one go.
+        """Send the messages in one go; several tasks may send at the same time.
 
         Raises:
             LinkLost: the connection ended.
         """
         data = memoryview(b"".join(map(encode, messages)))
-        while data:
-            try:
-                data = data[self._tls.send(data) :]
-            except ssl.SSLWantWriteError:
-                await anyio.wait_writable(self._tls)
-            except OSError as error:
-                raise LinkLost(f"the connection ended: {error.strerror or error}") from None
+        async with self._sending:
+            while data:
+                try:
+                    data = data[self._tls.send(data) :]
+                except ssl.SSLWantWriteError:
+                    await anyio.wait_writable(self._tls)
+                except OSError as error:
+                    raise LinkLost(f"the connection ended: {error.strerror or error}") from None
 
     async def receive(self) -> Message:
         """Return the next message; others have their turn before each, however fast they come.

@@ -104,6 +104,20 @@ def tune(sock: socket.socket) -> None:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
 
+def keep_alive(sock: socket.socket) -> None:
+    """Have the kernel ask a silent peer for a sign of life: nothing of ours does on this socket.
+
+    After half a minute of silence, and three answers that do not come, the connection is reset.
+    Never raises; what the system does not know is left out.
+    """
+    values = {"TCP_KEEPIDLE": 30, "TCP_KEEPALIVE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
+    for name, value in values.items():
+        option = getattr(socket, name, None)
+        if option is not None:
+            with contextlib.suppress(OSError):
+                sock.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
 def end_with_reset(sock: socket.socket) -> None:
     """Make a RST of whatever closes the socket, the end of this process (``kill -9``) included.
 

@@ -146,6 +146,7 @@ class Expose(msgspec.Struct, array_like=True, frozen=True, tag=10):
         source: the only network (CIDR) that is admitted; empty for all.
         raw: bytes go through unencrypted by us: see purpose ``raw``. tcp and https only.
         hold_s: seconds a visitor waits while the reverse-proxy is away.
+        host_header: of http: what the service is told as Host; empty: what the visitor sent.
     """
 
     id: Count
@@ -155,6 +156,7 @@ class Expose(msgspec.Struct, array_like=True, frozen=True, tag=10):
     source: Word = ""
     raw: bool = False
     hold_s: Annotated[float, msgspec.Meta(ge=0, le=MAX_HOLD_S)] = 0.0
+    host_header: HostName = ""
 
 
 class Exposed(msgspec.Struct, array_like=True, frozen=True, tag=11):
@@ -178,7 +180,7 @@ class Unexposed(msgspec.Struct, array_like=True, frozen=True, tag=12):
 
 
 class Demand(msgspec.Struct, array_like=True, frozen=True, tag=13):
-    """Relay to reverse-proxy: how many links of each purpose there should be in all, from now."""
+    """Relay to reverse-proxy: how many visitors wait for a channel, and for a raw link, now."""
 
     visitors: Count
     raw: Count

@@ -20,7 +20,9 @@ from common.logs import event
 from common.outcome import Outcome
 from common.pair_joiner import PairJoiner
 from common.pool import HighWater, PoolSize
-from reverse_proxy.desk import Desk, House
+from reverse_proxy.desk import Desk
+from reverse_proxy.houses import PartnersHouse
+from reverse_proxy.informing import Informer
 from reverse_proxy.metrics import Metrics
 from reverse_proxy.policy import Policy
 
@@ -45,6 +47,7 @@ class Acceptor:
         linger_s: seconds after which links opened in a burst are closed again.
         policy: what may be dialled.
         partners: whose streams are served, and what each key may open.
+        informer: tells destinations who their client is.
     """
 
     def __init__(
@@ -57,12 +60,14 @@ class Acceptor:
         linger_s: float,
         policy: Policy,
         partners: Partners,
+        informer: Informer,
         metrics: Metrics,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._partners = partners
         self._metrics = metrics
-        self._house = House(self._loop, client.group, policy, partners, metrics)
+        self._house = PartnersHouse(self._loop, metrics, client.group, policy, partners)
+        self._informer = informer
         self._client = client
         self._inner = inner
         self._size = size
@@ -186,7 +191,8 @@ class Acceptor:
         if self._stopping:
             joined.session.close()
             return
-        relay.desks.add(Desk(self._house, joined, lambda desk: self._forget(relay, desk)))
+        desk = Desk(self._house, self._informer, joined, lambda desk: self._forget(relay, desk))
+        relay.desks.add(desk)
         self._metrics.channels_opened += 1
 
     def _forget(self, relay: Relay, desk: Desk) -> None:

@@ -1,49 +1,29 @@
-"""One channel of the acceptor: it waits for OPEN, dials, and lets a ``Stream`` take over.
+"""One channel of the acceptor: it waits for a request, dials, and lets a ``Stream`` take over.
 
-After a refusal it takes in what the opener had already sent, up to FIN, and is ready for the next
-OPEN.
+A request is an OPEN frame from a partner or a VISIT frame from the relay; the house says which,
+and what it means. After a refusal the desk takes in what the opener had already sent, up to FIN,
+and is ready for the next request.
 """
 
 from __future__ import annotations
 
-import asyncio
 import enum
 import logging
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from common import frames
-from common.addresses import HostPort
 from common.channel import Channel, log_idle_loss
-from common.client import Partners
 from common.joined import Joined
 from common.logs import event
 from common.outcome import Outcome
 from common.refusals import Refusal
 from common.stream import Stream
 from reverse_proxy.dialler import Dial
-from reverse_proxy.metrics import Metrics
-from reverse_proxy.policy import Policy
+from reverse_proxy.houses import House, Request
+from reverse_proxy.informing import Informer
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class House:
-    """What all desks share.
-
-    Args:
-        group: the group of this reverse-proxy.
-        policy: what may be dialled.
-        partners: whose streams are served, and what each key may open.
-    """
-
-    loop: asyncio.AbstractEventLoop
-    group: str
-    policy: Policy
-    partners: Partners
-    metrics: Metrics
 
 
 class _Mood(enum.Enum):
@@ -57,12 +37,14 @@ class Desk:
 
     Args:
         house: what all desks share.
+        informer: tells destinations who their client is.
         on_end: called once, when the channel has ended.
     """
 
     __slots__ = (
         "_dial",
         "_house",
+        "_informer",
         "_mood",
         "_on_end",
         "_request",
@@ -73,15 +55,18 @@ class Desk:
         "stream",
     )
 
-    def __init__(self, house: House, joined: Joined, on_end: Callable[[Desk], None]) -> None:
+    def __init__(
+        self, house: House, informer: Informer, joined: Joined, on_end: Callable[[Desk], None]
+    ) -> None:
         self._house = house
+        self._informer = informer
         self._on_end = on_end
         self.partner = joined.partner
         self.heartbeat_s = joined.heartbeat_s
         self.stream: Stream | None = None
         self._mood = _Mood.IDLE
         self._dial: Dial | None = None
-        self._request: frames.Open
+        self._request: Request | None = None
         self._started_at = 0.0
         self.channel = Channel(house.loop, joined.session, self, joined.heartbeat_s)
 
@@ -99,9 +84,9 @@ class Desk:
         return len(data)
 
     def on_frame(self, kind: int, payload: bytes) -> None:
-        """Take the next OPEN, or the FIN that ends a refused stream."""
-        if kind == frames.OPEN and self._mood is _Mood.IDLE:
-            self._open(frames.decode_open(payload))
+        """Take the next request, or the FIN that ends a refused stream."""
+        if kind == self._house.opens and self._mood is _Mood.IDLE:
+            self._open(payload)
         elif kind == frames.FIN and self._mood is _Mood.REFUSING:
             self._mood = _Mood.IDLE
             self.channel.write(frames.encode(frames.DONE))
@@ -131,36 +116,37 @@ class Desk:
 
     # A stream's life
 
-    def _open(self, request: frames.Open) -> None:
-        self._request = request
+    def _open(self, payload: bytes) -> None:
+        request = self._house.read(payload, self.partner)
         self._started_at = self._house.loop.time()
         self._house.metrics.streams_opened += 1
-        if request.group != self._house.group:
-            # Only a relay that joins links of two groups can bring this about.
-            self._refuse(Refusal("wrong-group", "this reverse-proxy is of another group"))
+        self._house.on_request()
+        if isinstance(request, Refusal):
+            self._request = None
+            self._refuse(request)
             return
+        self._request = request
         self._mood = _Mood.DIALLING
-        self.channel.pause()  # what follows OPEN waits for the destination
+        self.channel.pause()  # what follows the request waits for the destination
         self._dial = Dial(
             self._house.loop,
-            request.host,
-            request.port,
-            self._judge,
+            request.destination.host,
+            request.destination.port,
+            request.judge,
             self._connected,
             self._refused,
+            self._informer.source(request),
         )
         self._dial.start()
 
-    def _judge(self, host: str, address: str, port: int) -> Refusal | None:
-        trusted = self._house.partners.get(self.partner)
-        if trusted is None:
-            return Refusal("expired-key", "the opener's key is no longer trusted here")
-        return trusted.check_open(host, address, port) or self._house.policy.check(
-            host, address, port
-        )
-
     def _connected(self, sock: socket.socket) -> None:
         self._dial = None
+        assert self._request is not None  # noqa: S101 - it is what was dialled for
+        refusal = self._informer.greet(sock, self._request)
+        if refusal is not None:
+            sock.close()
+            self._refused(refusal)
+            return
         self._mood = _Mood.IDLE
         loop = self._house.loop
         self.stream = Stream(loop, self.channel, sock, "destination", self._ended, self.heartbeat_s)
@@ -199,8 +185,8 @@ class Desk:
             log,
             logging.INFO if outcome is Outcome.FINISHED else logging.WARNING,
             "stream",
-            source=str(HostPort(request.source_host, request.source_port)),
-            destination=str(HostPort(request.host, request.port)),
+            source=str(request.source) if request else None,
+            destination=str(request.destination) if request else None,
             outcome=outcome.value,
             sent=sent,
             received=received,
