@@ -137,6 +137,13 @@ class Switchboard:
             deadline.cancel()
             self._waiting.remove(caller)
 
+    def release(self, which: Callable[[Caller], bool]) -> list[Caller]:
+        """Forget the callers that wait and are meant, and return them, in order."""
+        found = [each for each in self._waiting if which(each)]
+        for caller in found:
+            self.cancel(caller)
+        return found
+
     def add(self, account: Account, joined: Joined) -> Line:
         """Take over a new channel."""
         line = Line(self, account, joined)

@@ -127,6 +127,44 @@ class TrustedKey:
             " add permitopen=",
         )
 
+    def check_listen(self, host: str, port: int) -> Refusal | None:
+        """Return why the key may not have a public port, or ``None`` if it may.
+
+        Args:
+            host: the address that public ports are bound to; empty or ``*`` for all.
+            port: the port, TCP or UDP; 0 asks for any free one.
+
+        Raises:
+            AddressError: ``host`` is no address.
+        """
+        listens = self.options.listens
+        address = parse_ip("0.0.0.0" if host in ("", "*") else host)  # noqa: S104 - compared only
+        if not listens or any(each.matches(host, address, port) for each in listens):
+            return None
+        asked = f"port {port}" if port else "any free port"
+        return self._refusal(
+            "not-permitted",
+            f"may not have {asked} made public, only {listing(listens)}; ask for one of these, or"
+            " add permitlisten=",
+        )
+
+    def check_host(self, name: str) -> Refusal | None:
+        """Return why the key may not have a public host name, or ``None`` if it may.
+
+        Args:
+            name: the full name, lower-case, or ``*.name``: every name below it.
+        """
+        hosts = self.options.hosts
+        if not hosts or name in hosts:
+            return None
+        if any(each.startswith("*.") and name.endswith(each[1:]) for each in hosts):
+            return None
+        return self._refusal(
+            "not-permitted",
+            f"may not have {printable(name)} made public, only {listing(hosts)}; ask for one of"
+            " these, or add permithost=",
+        )
+
     def _refusal(self, code: str, sentence: str) -> Refusal:
         return Refusal(code, f"key {self.key.fingerprint} ({self.where}) {sentence}")
 

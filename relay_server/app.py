@@ -7,21 +7,25 @@ SIGHUP reads the trusted keys and the certificate again.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import anyio
 
+from common.addresses import HostPort
 from common.client import summary
 from common.forwarding import choose_forwarder
 from common.key_files import check_private
-from common.listener import Listener
 from common.metrics import serve_metrics
 from common.service import Service, run_program
-from common.sockets import listen
 from common.tls import relay_context
+from common.trusted_keys import TrustedKey
 from common.trusted_keys_file import load_trusted_keys
+from relay_server.clients import Clients
 from relay_server.metrics import Metrics
+from relay_server.public.door import Services
+from relay_server.public.side import PublicConfig, PublicSide
 from relay_server.relay import Relay
-from relay_server.settings import RelaySettings
+from relay_server.settings import OFF, RelaySettings
 
 PROGRAM = "relay-server"
 
@@ -47,15 +51,37 @@ async def serve(settings: RelaySettings, service: Service) -> None:
     loop = asyncio.get_running_loop()
     metrics = Metrics()
     make_forwarder, pipes = choose_forwarder(settings.forwarder, loop, metrics)
-    exporter = listener = None
+    exporter = relay = None
     try:
         async with anyio.create_task_group() as tasks:
+            config = PublicConfig(
+                host=settings.public_host or settings.host,
+                domain=settings.domain,
+                http=settings.http_port != OFF,
+                https=settings.https_port != OFF,
+                reserve_s=settings.reserve,
+                max_visitors=settings.max_visitors,
+            )
+
+            def public(
+                clients: Clients, trusted: Callable[[bytes], TrustedKey | None]
+            ) -> PublicSide:
+                return PublicSide(
+                    config,
+                    trusted=trusted,
+                    clients=clients,
+                    heartbeat_s=settings.heartbeat,
+                    make_forwarder=make_forwarder,
+                    metrics=metrics,
+                )
+
             relay = Relay(
                 context,
                 keys,
                 settings.auth_public_key,
                 heartbeat_s=settings.heartbeat,
                 make_forwarder=make_forwarder,
+                public=public,
                 metrics=metrics,
                 tasks=tasks,
             )
@@ -79,11 +105,10 @@ async def serve(settings: RelaySettings, service: Service) -> None:
                     "pipes_lent": ("Pipes with bytes in them.", lambda: pipes.lent),
                 }
                 exporter = serve_metrics(settings.metrics, PROGRAM, metrics, gauges)
-            listener = Listener(loop, listen(settings.host, settings.port), relay.reception.accept)
+            addresses = open_doors(settings, relay)
             tasks.start_soon(relay.watch)
-            service.ready(summary([listener.address], exporter))
+            service.ready(summary(addresses, exporter))
             await service.stopping.wait()
-            listener.close()
             relay.stop()
             try:
                 with anyio.move_on_after(service.grace):
@@ -92,8 +117,26 @@ async def serve(settings: RelaySettings, service: Service) -> None:
                 relay.abort()
             tasks.cancel_scope.cancel()
     finally:
-        if listener is not None:
-            listener.close()
+        if relay is not None:
+            relay.public.ports.close()
         if exporter is not None:
             exporter.close()
         pipes.close()
+
+
+def open_doors(settings: RelaySettings, relay: Relay) -> list[HostPort]:
+    """Listen for clients and, where that is asked for, for host names; return the addresses.
+
+    Raises:
+        SettingError: a port cannot be bound.
+    """
+    public = relay.public
+    public.guide.accept_client = relay.reception.accept
+    doors = [public.ports.stand(settings.host, settings.port, Services(tunnel=True))]
+    if settings.http_port != OFF:
+        doors.append(public.ports.stand(public.ports.host, settings.http_port, Services(http=True)))
+    if settings.https_port != OFF:
+        doors.append(
+            public.ports.stand(public.ports.host, settings.https_port, Services(https=True))
+        )
+    return list(dict.fromkeys(doors))

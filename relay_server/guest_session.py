@@ -20,6 +20,7 @@ import ssl
 from typing import Final
 
 from common.errors import ProtocolError
+from common.session import Session
 
 RECORDS_WITHOUT_DATA: Final = 32
 """In a row, after the handshake. A client of ours sends none; others may change keys at times."""
@@ -119,6 +120,16 @@ class GuestSession:
     def unwrap(self) -> socket.socket:
         """Drop the session without a word and return the socket, which is the caller's."""
         return self._sock
+
+    def session(self) -> Session:
+        """Go on as a channel's session, which is the last on its socket and reads in batches.
+
+        Raises:
+            ProtocolError: the client did not wait for its turn.
+        """
+        if self._tls.pending() or self._in.pending:
+            raise ProtocolError("the client sent more with HELLO")
+        return Session.adopt(self._tls, self._in, self._out, self._sock)
 
     def _read(self, count: int) -> bytes:
         data = self._tls.read(count)

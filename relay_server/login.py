@@ -22,7 +22,7 @@ from common.link_states import LinkState
 from common.message_io import MessageStream
 from common.refusals import Refusal
 from common.tls import handshake, proven_key
-from common.wire import ALPN, MAX_PARTNERS, VERSION, Denied, Hello, Trust, sentence
+from common.wire import ALPN, MAX_PARTNERS, VERSION, Denied, Hello, Purpose, Trust, sentence
 from relay_server.guest_session import GuestSession
 from relay_server.matchmaker import Party
 
@@ -40,8 +40,11 @@ Judge = Callable[[bytes, Hello, HostPort], Refusal | None]
 class Admitted:
     """A client that has passed: its session, its state, and what it is for matching."""
 
-    def __init__(self, tls: GuestSession, state: LinkState, party: Party, software: str) -> None:
-        self.tls, self.state, self.party, self.software = tls, state, party, software
+    def __init__(
+        self, tls: GuestSession, state: LinkState, party: Party, software: str, purpose: Purpose
+    ) -> None:
+        self.tls, self.state, self.party = tls, state, party
+        self.software, self.purpose = software, purpose
 
 
 async def login(
@@ -124,7 +127,7 @@ async def _introduction(tls: GuestSession, address: HostPort, judge: Judge) -> A
             await messages.send(denied)
         raise DeniedError(refusal.code, refusal.detail)
     party = Party(message.role, message.group, key, message.instance, _shared(frozenset(partners)))
-    return Admitted(tls, state, party, message.software)
+    return Admitted(tls, state, party, message.software, message.purpose)
 
 
 def _version(hello: Hello) -> Refusal | None:

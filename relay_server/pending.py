@@ -1,4 +1,4 @@
-"""A pending link at the relay: it answers PING, and is told once that it has a partner.
+"""A link at the relay while control messages run on it: it answers PING and hands on the rest.
 
 Callbacks instead of a task: a relay may hold thousands of them.
 """
@@ -16,28 +16,32 @@ from common.errors import ProtocolError
 from common.keys import PublicKey
 from common.link_states import State
 from common.logs import event
-from common.wire import Message, MessageReader, Ping, Pong, Ready, encode
+from common.wire import Declined, Expose, Message, MessageReader, Ping, Pong, Ready, encode
 from relay_server.login import Admitted
 from relay_server.matchmaker import Party
 
 log = logging.getLogger(__name__)
 
 MESSAGES_AT_ONCE: Final = 16
-"""Messages of one client before the loop turns to others: a PING a heartbeat is all there is."""
+"""Messages of one client before the loop turns to others: a PING a heartbeat is all there is, and
+an EXPOSE for each exposure, once."""
 
 
 class Owner(Protocol):
-    """Who is told what becomes of a pending link."""
+    """Who is told what becomes of a link."""
 
-    def on_ready(self, link: PendingLink) -> None:
-        """Take over: the client has said its last outer word."""
+    def on_message(self, link: PendingLink, message: Message) -> None:
+        """Act on a message, PING aside, that the link's state allows.
+
+        READY is the last one: the client has said its last outer word.
+        """
 
     def on_lost(self, link: PendingLink, reason: str) -> None:
         """Forget the link: it has ended and is closed."""
 
 
 class PendingLink:
-    """One admitted link until its raw socket is handed over.
+    """One admitted link until it ends, or its raw socket is handed over.
 
     Args:
         admitted: the session; the link owns it.
@@ -78,8 +82,8 @@ class PendingLink:
 
     @property
     def paired(self) -> bool:
-        """Whether the link has been told of a partner."""
-        return self._state.state in (State.PAIRED, State.HANDED_OVER)
+        """Whether the link has been told of a partner, or of a visitor: our last word."""
+        return self._state.state in (State.PAIRED, State.VISITED, State.HANDED_OVER)
 
     def send(self, message: Message) -> bool:
         """Send a message; return False if the link is lost (its owner has been told).
@@ -167,6 +171,8 @@ class PendingLink:
                 if self._tls.pending():
                     raise ProtocolError("bytes after READY")
                 self._loop.remove_reader(self._fd)
-                self._owner.on_ready(self)
+                self._owner.on_message(self, message)
+            case Expose() | Declined():
+                self._owner.on_message(self, message)
             case _:
                 raise ProtocolError(f"{type(message).__name__.upper()} from a client")

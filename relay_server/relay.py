@@ -13,6 +13,7 @@ import asyncio
 import logging
 import ssl
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
 from typing import Final
@@ -25,14 +26,15 @@ from common.forwarding import MakeForwarder
 from common.keys import PublicKey
 from common.logs import event
 from common.refusals import Refusal
-from common.trusted_keys import TrustedKeys
-from common.wire import VERSION, Denied, GoAway, Hello, Paired, Welcome, sentence
+from common.trusted_keys import TrustedKey, TrustedKeys
+from common.wire import VERSION, Denied, GoAway, Hello, Message, Paired, Welcome, sentence
 from relay_server.clients import Clients
 from relay_server.login import Admitted, unknown_key
 from relay_server.matchmaker import Matchmaker, Party
 from relay_server.metrics import Metrics
 from relay_server.pair import Pair
 from relay_server.pending import PendingLink
+from relay_server.public.side import PublicSide
 from relay_server.reception import Reception, log_refused
 
 log = logging.getLogger(__name__)
@@ -45,6 +47,10 @@ SILENT_PAIR_HEARTBEATS: Final = 4
 """The same for a pair: its partners notice each other's silence first, unless both are gone."""
 LINKS_PER_KEY: Final = 4096
 """Pending links of one key: the largest pool a client can ask for by default."""
+
+
+MakePublicSide = Callable[[Clients, Callable[[bytes], TrustedKey | None]], PublicSide]
+"""Takes the clients to be counted, and what finds the trusted key with these 32 bytes."""
 
 
 @dataclass(eq=False, slots=True)
@@ -65,7 +71,8 @@ class Relay:
         keys: who may come in; replaced by :meth:`set_keys`.
         keys_path: where ``keys`` come from, for messages.
         heartbeat_s: seconds between two signs of life of a pending link.
-        make_forwarder: makes one direction of a pair.
+        make_forwarder: makes one direction of a joint.
+        public: makes the public side, which takes over the links that are not for pairs.
         tasks: where logins run.
     """
 
@@ -77,6 +84,7 @@ class Relay:
         *,
         heartbeat_s: float,
         make_forwarder: MakeForwarder,
+        public: MakePublicSide,
         metrics: Metrics,
         tasks: anyio.abc.TaskGroup,
     ) -> None:
@@ -88,6 +96,7 @@ class Relay:
         self._loop = asyncio.get_running_loop()
         self._pending: set[PendingLink] = set()
         self._clients = Clients()
+        self.public = public(self._clients, lambda key: self._keys.get(key))
         self._per_key: dict[bytes, int] = {}
         self._matchmaker: Matchmaker[PendingLink] = Matchmaker()
         self._weddings: dict[PendingLink, Wedding] = {}
@@ -120,13 +129,19 @@ class Relay:
                 f"{LINKS_PER_KEY} links of key {PublicKey(key).fingerprint} are pending already; "
                 "lower --pool or --max-channels",
             )
-        return self._refusal(key, hello.role, hello.group, address.host)
+        refusal = self._refusal(key, hello.role, hello.group, address.host)
+        if refusal is None and hello.purpose != "pair":
+            return self.public.judge(key, hello)
+        return refusal
 
     # Pending links
 
     def _welcome(self, admitted: Admitted, address: HostPort) -> None:
         if self._stopping:
             admitted.tls.close()
+            return
+        if admitted.purpose != "pair":
+            self.public.welcome(admitted, address, next(self._link_ids))
             return
         link = PendingLink(self._loop, admitted, address, self)
         party = link.party
@@ -193,7 +208,7 @@ class Relay:
             if not link.send(paired):  # lost: the wedding is off already
                 return
 
-    def on_ready(self, link: PendingLink) -> None:
+    def on_message(self, link: PendingLink, message: Message) -> None:  # noqa: ARG002 - READY
         """Join the raw sockets once both links are ready."""
         wedding = self._weddings[link]
         wedding.ready += 1
@@ -267,6 +282,7 @@ class Relay:
                 link.lose(f"silent for {now - link.heard_at:.0f} s")
         for pair in list(self._pairs):
             pair.sweep(now, SILENT_PAIR_HEARTBEATS * self._heartbeat_s)
+        self.public.sweep(now)
         self.recheck_keys()
 
     # Keys
@@ -307,6 +323,7 @@ class Relay:
                     )
                     pair.abort(refusal.detail)
                     break
+        self.public.recheck(judge)
 
     def _refusal(self, key: bytes, role: str, group: str, address: str) -> Refusal | None:
         trusted = self._keys.get(key)
@@ -324,12 +341,14 @@ class Relay:
         for link in list(self._pending):
             if link not in self._weddings and link.send(GoAway()):
                 link.lose("the relay ends")
+        self.public.stop()
         if not self._pairs:
             self._quiet.set()
 
     async def quiet(self) -> None:
-        """Wait, after :meth:`stop`, until every pair has ended."""
+        """Wait, after :meth:`stop`, until every pair has ended and every visitor has gone."""
         await self._quiet.wait()
+        await self.public.quiet()
 
     def abort(self) -> None:
         """End what is left: the grace is over."""
@@ -337,3 +356,4 @@ class Relay:
             self._call_off(wedding, "the relay ends")
         for pair in list(self._pairs):
             pair.abort("the relay ends")
+        self.public.abort("the relay ends")

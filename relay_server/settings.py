@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from common.setting_fields import Option
-from common.settings import HIGHEST_PORT, KEYS, TUNING, CommonSettings
+from common.settings import DAY_S, HIGHEST_PORT, KEYS, TUNING, CommonSettings
+
+PUBLIC: Final = "Public side"
+OFF: Final = -1
+"""The value of a port that is not served."""
 
 
 class RelaySettings(CommonSettings, kw_only=True, frozen=True):
@@ -79,6 +83,85 @@ class RelaySettings(CommonSettings, kw_only=True, frozen=True):
             help="How often a waiting link is asked for a sign of life; after three it is dead.",
         ),
     ] = 10.0
+
+    public_host: Annotated[
+        str,
+        Option(
+            panel=PUBLIC,
+            metavar="ADDRESS",
+            default_text="as --host",
+            help="The address that public ports and host names listen on; * for all.",
+        ),
+    ] = ""
+    domain: Annotated[
+        str,
+        Option(
+            panel=PUBLIC,
+            metavar="NAME",
+            default_text="none: only full host names",
+            help="The domain under which reverse-proxies publish names: app becomes app.NAME. Its"
+            " DNS has to lead *.NAME here.",
+        ),
+    ] = ""
+    http_port: Annotated[
+        int,
+        Option(
+            panel=PUBLIC,
+            metavar="PORT",
+            high=HIGHEST_PORT,
+            default_text="off",
+            help="Serve host names over HTTP on this port; it may be the relay's own.",
+        ),
+    ] = OFF
+    https_port: Annotated[
+        int,
+        Option(
+            panel=PUBLIC,
+            metavar="PORT",
+            high=HIGHEST_PORT,
+            default_text="off",
+            help="Serve host names over TLS on this port; it may be the relay's own.",
+        ),
+    ] = OFF
+    https_cert: Annotated[
+        tuple[str, ...],
+        Option(
+            panel=PUBLIC,
+            metavar="FILE",
+            path=True,
+            default_text="none: TLS is passed through only",
+            help="Certificates for the host names, read again when they change; repeat for more.",
+        ),
+    ] = ()
+    https_key: Annotated[
+        tuple[str, ...],
+        Option(
+            panel=PUBLIC,
+            metavar="FILE",
+            path=True,
+            default_text="none",
+            help="The private key of each --https-cert, in the same order.",
+        ),
+    ] = ()
+    reserve: Annotated[
+        float,
+        Option(
+            panel=PUBLIC,
+            metavar="SECONDS",
+            high=DAY_S,
+            help="How long ports and names are kept for a reverse-proxy that is away.",
+        ),
+    ] = 600.0
+    max_visitors: Annotated[
+        int,
+        Option(
+            panel=PUBLIC,
+            metavar="N",
+            low=1,
+            high=1_000_000,
+            help="The most visitors at once, of all exposures together.",
+        ),
+    ] = 8192
 
     @property
     def all_addresses(self) -> bool:

@@ -42,7 +42,7 @@ class Bench:
         )
         assert self.link.send(Welcome(1, 1, 5.0))
 
-    def on_ready(self, link: PendingLink) -> None:
+    def on_message(self, link: PendingLink, message: Message) -> None:  # noqa: ARG002
         self.ready.append(link)
 
     def on_lost(self, link: PendingLink, reason: str) -> None:

@@ -1,0 +1,109 @@
+"""The listening ports of the relay: doors for TCP, sockets for UDP, opened and closed on demand.
+
+*Standing* doors are there from the start, for tunnel clients and for host names; a port that an
+exposure asks for is bound when it is granted and let go when nobody holds it any more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+from common.addresses import HostPort
+from common.sockets import listen
+from common.wire import Kind
+from relay_server.admission import Admission
+from relay_server.metrics import Metrics
+from relay_server.public.door import Door, Router, Services
+from relay_server.public.peek import Peek
+
+
+class Ports:
+    """Every port the relay listens on.
+
+    Args:
+        host: where public ports are bound; empty or ``*`` for all addresses.
+        router: where connections go.
+    """
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, host: str, router: Router, metrics: Metrics
+    ) -> None:
+        self.host = host
+        self._loop = loop
+        self._router = router
+        self._metrics = metrics
+        self._doors: dict[int, Door] = {}
+        self._standing: set[int] = set()
+        self._fresh: dict[tuple[Kind, int], socket.socket] = {}  # bound for a claim to come
+        self._strangers: Admission[Peek] = Admission()
+
+    @property
+    def undecided(self) -> int:
+        """Connections whose first bytes are awaited."""
+        return len(self._strangers)
+
+    def stand(self, host: str, port: int, services: Services) -> HostPort:
+        """Open a door for good, or let one serve more; return where it listens.
+
+        Raises:
+            SettingError: the port cannot be bound.
+        """
+        door = self._doors.get(port) if port else None
+        if door is None:
+            door = self._open_door(listen(host, port), services)
+        else:
+            door.services.tunnel |= services.tunnel
+            door.services.http |= services.http
+            door.services.https |= services.https
+        self._standing.add(door.address.port)
+        return door.address
+
+    def free_port(self, kind: Kind) -> int:
+        """Return a port that nobody has, bound for the claim that :meth:`open` will bring.
+
+        Raises:
+            SettingError: there is none.
+        """
+        sock = listen(self.host, 0)
+        port: int = sock.getsockname()[1]
+        self._fresh[kind, port] = sock
+        return port
+
+    def drop_fresh(self) -> None:
+        """Let go of ports that were bound for a claim that was not granted."""
+        while self._fresh:
+            self._fresh.popitem()[1].close()
+
+    def open_tcp(self, port: int) -> None:
+        """Listen on a TCP port, if we do not yet.
+
+        Raises:
+            SettingError: the port cannot be bound.
+        """
+        if port not in self._doors:
+            sock = self._fresh.pop(("tcp", port), None) or listen(self.host, port)
+            self._open_door(sock, Services())
+
+    def close_tcp(self, port: int) -> None:
+        """Let go of a TCP port, unless it serves more than exposures."""
+        if port not in self._standing:
+            door = self._doors.pop(port, None)
+            if door is not None:
+                door.close()
+
+    def close(self) -> None:
+        """Let go of everything; what was accepted lives on. May be called twice."""
+        self.drop_fresh()
+        for door in self._doors.values():
+            door.close()
+        self._doors.clear()
+
+    def address(self, port: int) -> HostPort:
+        """Return a public port as people write it: with the address it is bound to, if one."""
+        return HostPort("" if self.host in ("", "*") else self.host, port)
+
+    def _open_door(self, sock: socket.socket, services: Services) -> Door:
+        door = Door(self._loop, sock, services, self._router, self._strangers, self._metrics)
+        self._doors[door.address.port] = door
+        return door
