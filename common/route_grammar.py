@@ -2,12 +2,16 @@
 
 ::
 
-    [source ":"] listen ":" [host ":"] port ["/tcp"]
+    [source ":"] listen ":" [host ":"] port ["/tcp" | "/udp"] ["," option]
 
 * ``source``: an address or CIDR; only from there. Left out: from anywhere.
 * ``listen``: the port to listen on, 0 for any free one; or a range, ``5001-5010``.
 * ``host``: the address or name to forward to; left out: ``127.0.0.1``, at the far end.
 * ``port``: the port to forward to; a range as long as ``listen`` if that is one.
+
+An option says how the destination is told who its client is: ``proxy-v1`` or ``proxy-v2`` (a PROXY
+protocol header), or ``loopback`` (an address 127.x.y.z that stands for the client). In a list it
+follows its route: an item has a colon, an option has none.
 
 IPv6 stands in brackets, a CIDR too: ``[2001:db8::/32]``. White space around parts is ignored.
 Three parts could mean two things; the first part decides: digits (or a range) are a port, so
@@ -18,14 +22,21 @@ port. An address is never all digits and a name is never a source, so nothing is
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from ipaddress import IPv4Network, ip_address
+from typing import Final, cast
 
+from common import frames
 from common.addresses import HostPort, IPNetwork, parse_host, parse_network, parse_port
 from common.errors import AddressError, RouteError
 
 DEFAULT_HOST = "127.0.0.1"
 
+INFORM: Final = ("proxy-v1", "proxy-v2", "loopback")
+"""The options that say how a destination is told who its client is."""
+
+_LOOPBACK: Final = IPv4Network("127.0.0.0/8")
 _FORMS = "port:port, source:port:port, port:host:port or source:port:host:port"
 _PORTS = re.compile(r"[0-9]+(\s*-\s*[0-9]+)?")
 
@@ -39,7 +50,8 @@ class Route:
         listen_port: 0 (any free port) to 65535.
         host: the address or name to forward to, without brackets.
         port: the port to forward to, 1 to 65535.
-        protocol: ``"tcp"``.
+        protocol: ``"tcp"`` or ``"udp"``.
+        inform: how the destination is told who its client is.
         text: as the user wrote it, for messages; the routes of one range share it. Not compared.
     """
 
@@ -48,12 +60,14 @@ class Route:
     host: str
     port: int
     protocol: str = "tcp"
+    inform: frames.Inform = ""
     text: str = field(default="", compare=False)
 
     def __str__(self) -> str:
         source = "" if self.source is None else f"{network_text(self.source)}:"
         suffix = "" if self.protocol == "tcp" else f"/{self.protocol}"
-        return f"{source}{self.listen_port}:{HostPort(self.host, self.port)}{suffix}"
+        option = f",{self.inform}" if self.inform else ""
+        return f"{source}{self.listen_port}:{HostPort(self.host, self.port)}{suffix}{option}"
 
 
 def network_text(network: IPNetwork) -> str:
@@ -63,24 +77,23 @@ def network_text(network: IPNetwork) -> str:
     return f"[{text}]" if network.version == 6 else text
 
 
-def parse_route(text: str, *, protocols: Collection[str] = ("tcp",)) -> tuple[Route, ...]:
+def parse_route(text: str) -> tuple[Route, ...]:
     """Return the routes that ``text`` stands for: one, or one for each port of a range.
 
     Args:
         text: see the grammar at the top of this module.
-        protocols: the suffixes the caller can serve.
 
     Raises:
         RouteError: ``text`` is no route; the message shows a form that would be right.
     """
     whole = text.strip()
-    body, slash, protocol = _split_protocol(whole)
-    if slash and protocol not in protocols:
-        if protocol == "udp":
-            raise RouteError(f"{whole!r}: UDP is not supported yet; write {body}/tcp or {body}")
-        raise RouteError(f"{whole!r}: unknown protocol {protocol!r}; write {body}/tcp or {body}")
+    plain, options = split_options(whole)
+    body, slash, protocol = _split_protocol(plain)
+    if slash and protocol not in ("tcp", "udp"):
+        raise RouteError(f"{whole!r}: unknown protocol {protocol!r}; write {body} or {body}/udp")
+    inform = _inform(whole, options, protocol)
     try:
-        source_text, listen_text, host_text, port_text = _assign(_split(body))
+        source_text, listen_text, host_text, port_text = _assign(split_parts(body, _FORMS))
         source = None if source_text is None else parse_network(source_text)
         listen = _parse_ports(listen_text, lowest=0)
         host = DEFAULT_HOST if host_text is None else _parse_destination(host_text)
@@ -95,10 +108,73 @@ def parse_route(text: str, *, protocols: Collection[str] = ("tcp",)) -> tuple[Ro
             f"{whole!r}: {_count(listen)} to listen on, {_count(ports)} to forward to;"
             f" write {listen_text}:{right}"
         )
+    check_inform(whole, inform, host)
     return tuple(
-        Route(source, ours, host, theirs, protocol or "tcp", whole)
+        Route(source, ours, host, theirs, protocol or "tcp", inform, whole)
         for ours, theirs in zip(listen, ports, strict=True)
     )
+
+
+def attach_options(items: Iterable[str], where: str) -> list[str]:
+    """Put the options of a list that was split at commas back to the items they follow.
+
+    Args:
+        items: items, which have a colon, and options, which have none (``host=…`` aside).
+        where: the flag, for messages.
+
+    Raises:
+        RouteError: an option has no item before it.
+    """
+    joined: list[str] = []
+    for item in items:
+        first, *_ = item.split(",")
+        if ":" in first and not first.startswith("host="):
+            joined.append(item)
+        elif joined:
+            joined[-1] += f",{item}"
+        elif item in INFORM or item == "raw" or item.startswith("host="):
+            raise RouteError(f"{where}: option {item!r} follows nothing; write it after an item")
+        else:
+            joined.append(item)  # malformed: its parser says what would be right
+    return joined
+
+
+def split_options(text: str) -> tuple[str, list[str]]:
+    """Cut the options off an item: ``"80:80,raw"`` is ``"80:80"`` and ``["raw"]``."""
+    body, *options = (part.strip() for part in text.split(","))
+    return body, options
+
+
+def check_inform(text: str, inform: frames.Inform, host: str) -> None:
+    """Check that a destination can be told of its client as ``inform`` says.
+
+    Raises:
+        RouteError: it cannot: addresses of 127.0.0.0/8 reach only destinations there.
+    """
+    if inform != "loopback":
+        return
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return  # a name: its address is checked when it is dialled
+    if address not in _LOOPBACK:
+        raise RouteError(
+            f"{text!r}: loopback works for destinations in {_LOOPBACK} only, and {host} is not;"
+            " use proxy-v1 or proxy-v2"
+        )
+
+
+def _inform(whole: str, options: list[str], protocol: str) -> frames.Inform:
+    if not options:
+        return ""
+    for option in options:
+        if option not in INFORM:
+            raise RouteError(f"{whole!r}: unknown option {option!r}; known are {', '.join(INFORM)}")
+    if protocol == "udp":
+        raise RouteError(f"{whole!r}: {options[0]!r} is not for UDP; leave it out")
+    if len(options) > 1:
+        raise RouteError(f"{whole!r}: one option at a time, not {' and '.join(options)}")
+    return cast("frames.Inform", options[0])
 
 
 def _split_protocol(whole: str) -> tuple[str, str, str]:
@@ -110,8 +186,11 @@ def _split_protocol(whole: str) -> tuple[str, str, str]:
     return f"{head}:{port}".rstrip(), slash, protocol.strip().lower()
 
 
-def _split(body: str) -> list[str]:
+def split_parts(body: str, forms: str) -> list[str]:
     """Split at colons that are outside brackets.
+
+    Args:
+        forms: what would be right, for messages.
 
     Raises:
         AddressError: brackets do not pair up, or there are not two to four parts.
@@ -120,25 +199,25 @@ def _split(body: str) -> list[str]:
     for character in body:
         if character in "[]":
             if inside == (character == "["):
-                raise AddressError(f"brackets that do not pair up; write {_FORMS}")
+                raise AddressError(f"brackets that do not pair up; write {forms}")
             inside = not inside
         if character == ":" and not inside:
             parts.append("")
         else:
             parts[-1] += character
     if inside:
-        raise AddressError(f"brackets that do not pair up; write {_FORMS}")
+        raise AddressError(f"brackets that do not pair up; write {forms}")
     parts = [part.strip() for part in parts]
     if len(parts) > 4:
         raise AddressError(
-            f"{len(parts)} parts, a route has two to four; write {_FORMS}, with IPv6 in brackets:"
+            f"{len(parts)} parts, a route has two to four; write {forms}, with IPv6 in brackets:"
             " [2001:db8::7]:5001:[::1]:5001"
         )
     if len(parts) < 2:
         listen = body if _PORTS.fullmatch(body) else "5001"
-        raise AddressError(f"not a route; write {_FORMS}, such as {listen}:{listen}")
+        raise AddressError(f"not a route; write {forms}, such as {listen}:{listen}")
     if "" in parts:
-        raise AddressError(f"part {parts.index('') + 1} is empty; write {_FORMS}")
+        raise AddressError(f"part {parts.index('') + 1} is empty; write {forms}")
     return parts
 
 

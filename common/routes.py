@@ -6,26 +6,20 @@ A *listener* is one port to bind, with every route that shares it. Routes on por
 port) never share: each is a listener of its own, so listeners are told apart by their index in
 :attr:`RouteTable.listeners`, not by port.
 
-The most specific source wins: the longest prefix among the networks of the connection's own
-family; a route without a source comes last. ``match`` runs for every accepted connection, so it
-costs one dictionary look-up for each prefix length in use, and parsed addresses are remembered
-(the last :data:`REMEMBERED_SOURCES`).
+The most specific source wins (:mod:`common.source_table`); a route without a source comes last.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from functools import lru_cache
 from ipaddress import IPv4Network
 
-from common.addresses import parse_ip
 from common.errors import RouteError
-from common.route_grammar import Route, parse_route
+from common.route_grammar import Route, attach_options, parse_route
+from common.source_table import SourceTable
 
-__all__ = ["Listener", "Route", "RouteTable", "parse_route", "REMEMBERED_SOURCES"]
-
-REMEMBERED_SOURCES = 4096  # addresses; about 1 MiB, and more than keep coming back at one entry
+__all__ = ["Listener", "Route", "RouteTable", "parse_route"]
 
 
 class Listener:
@@ -39,29 +33,17 @@ class Listener:
         RouteError: two routes have the same source.
     """
 
-    __slots__ = ("_anywhere", "_by_length", "index", "port", "protocol", "routes")
+    __slots__ = ("_table", "index", "port", "protocol", "routes")
 
     def __init__(self, index: int, routes: tuple[Route, ...]) -> None:
         self.index, self.routes = index, routes
         self.port, self.protocol = routes[0].listen_port, routes[0].protocol
-        self._anywhere: Route | None = None
-        by_source: dict[object, Route] = {}
-        networks: dict[int, dict[int, dict[int, Route]]] = {4: {}, 6: {}}
+        self._table: SourceTable[Route] = SourceTable()
         for route in routes:
-            other = by_source.setdefault(route.source, route)
-            if other is not route:
+            other = self._table.get(route.source)
+            if other is not None:
                 raise _conflict(other, route)
-            if route.source is None:
-                self._anywhere = route
-                continue
-            shift = route.source.max_prefixlen - route.source.prefixlen
-            of_length = networks[route.source.version].setdefault(shift, {})
-            of_length[int(route.source.network_address) >> shift] = route
-        # For each family: (bits to drop, network number -> route), the longest prefix first.
-        self._by_length = {
-            version: sorted(lengths.items(), key=lambda item: item[0])
-            for version, lengths in networks.items()
-        }
+            self._table.put(route.source, route)
 
     def match(self, source_ip: str) -> Route | None:
         """Return the route that admits a connection from ``source_ip``, or ``None``.
@@ -72,12 +54,7 @@ class Listener:
         Raises:
             AddressError: ``source_ip`` is no address.
         """
-        version, number = _parsed(source_ip)
-        for shift, of_length in self._by_length[version]:
-            route = of_length.get(number >> shift)
-            if route is not None:
-                return route
-        return self._anywhere
+        return self._table.match(source_ip)
 
 
 class RouteTable:
@@ -108,7 +85,9 @@ class RouteTable:
         Raises:
             RouteError: a text is no route, or two cannot be told apart.
         """
-        return cls(route for text in texts for route in parse_route(text))
+        return cls(
+            route for text in attach_options(texts, "--routes") for route in parse_route(text)
+        )
 
     @property
     def listen_ports(self) -> tuple[int, ...]:
@@ -128,12 +107,6 @@ class RouteTable:
         """
         listener = self._by_port.get((protocol, listen_port))
         return None if listener is None else listener.match(source_ip)
-
-
-@lru_cache(maxsize=REMEMBERED_SOURCES)
-def _parsed(source_ip: str) -> tuple[int, int]:
-    address = parse_ip(source_ip)
-    return address.version, int(address)
 
 
 def _conflict(one: Route, two: Route) -> RouteError:

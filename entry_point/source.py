@@ -49,8 +49,20 @@ class Source(SocketCaller):
                 port=self.route.port,
                 source_host=self.address.host,
                 source_port=self.address.port,
+                inform=self.route.inform,
+                listen_host=self._entered_host(),
+                listen_port=self.route.listen_port,
             )
         )
+
+    def _entered_host(self) -> str:
+        """Return the address that the source came in at, where its destination is told."""
+        if not self.route.inform:
+            return ""
+        try:
+            return str(self.sock.getsockname()[0])
+        except OSError:
+            return ""
 
     def ended(self, outcome: Outcome, detail: str) -> None:
         """Report how it went."""

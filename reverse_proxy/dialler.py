@@ -12,7 +12,7 @@ import os
 import socket
 from collections.abc import Callable
 from functools import lru_cache
-from ipaddress import ip_address
+from ipaddress import IPv4Network, ip_address
 from typing import Final
 
 from common.addresses import parse_host
@@ -24,6 +24,9 @@ DIAL_TIMEOUT_S: Final = 10.0
 """Seconds for one address to answer; the kernel alone would try for two minutes."""
 RESOLVE_TIMEOUT_S: Final = 10.0
 
+_LOOPBACK: Final = IPv4Network("127.0.0.0/8")
+_BIND_ADDRESS_NO_PORT: Final = 24
+"""IP_BIND_ADDRESS_NO_PORT (linux/in.h): the port is chosen by connect, for each destination."""
 _NON_BLOCKING: Final = getattr(socket, "SOCK_NONBLOCK", 0)
 
 Judge = Callable[[str, str, int], Refusal | None]
@@ -38,6 +41,7 @@ class Dial:
         judge: asked for every address before it is dialled.
         on_connected: takes over the connected, non-blocking socket.
         on_refused: told why there is none.
+        source: the loopback address to come from; empty: the system chooses.
     """
 
     __slots__ = (
@@ -51,6 +55,7 @@ class Dial:
         "_refusal",
         "_resolving",
         "_sock",
+        "_source",
         "_timer",
     )
 
@@ -62,8 +67,10 @@ class Dial:
         judge: Judge,
         on_connected: Callable[[socket.socket], None],
         on_refused: Callable[[Refusal], None],
+        source: str = "",
     ) -> None:
         self._loop = loop
+        self._source = source
         self._host, self._port = host, port
         self._judge = judge
         self._on_connected, self._on_refused = on_connected, on_refused
@@ -113,7 +120,7 @@ class Dial:
         """Dial the next address that may be dialled."""
         while self._addresses:
             address = self._addresses.pop(0)
-            refusal = self._judge(self._host, address, self._port)
+            refusal = self._judge(self._host, address, self._port) or self._not_loopback(address)
             if refusal is None:
                 if self._dial(address):
                     return
@@ -121,6 +128,15 @@ class Dial:
                 self._refusal = refusal
         self._on_refused(
             self._refusal or Refusal("unresolved", f"{self._host!r} has no address here")
+        )
+
+    def _not_loopback(self, address: str) -> Refusal | None:
+        if not self._source or (_is_address(address) and ip_address(address) in _LOOPBACK):
+            return None
+        return Refusal(
+            "not-loopback",
+            f"{self._host!r} is at {address}: an address 127.x.y.z reaches destinations in"
+            f" {_LOOPBACK} only; use proxy-v1 or proxy-v2 instead of loopback",
         )
 
     def _dial(self, address: str) -> bool:
@@ -137,6 +153,9 @@ class Dial:
         tune(sock)
         end_with_reset(sock)
         try:
+            if self._source:
+                sock.setsockopt(socket.IPPROTO_IP, _BIND_ADDRESS_NO_PORT, 1)
+                sock.bind((self._source, 0))
             code = sock.connect_ex((address, self._port))
             if code == errno.EINPROGRESS:
                 # A destination on this machine has answered by now; asking costs less than waiting.

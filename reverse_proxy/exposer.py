@@ -13,11 +13,11 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 import anyio
-from common.exposure_grammar import Exposure
 
 from common.addresses import HostPort
 from common.backoff import Backoff
 from common.errors import PeerError, ProtocolError
+from common.exposure_grammar import Exposure
 from common.link import Client, Link, login
 from common.logs import event
 from common.wire import Demand, Expose, Exposed, Unexposed
@@ -146,13 +146,16 @@ class Exposer:
         self._told = {each for each in self._told if each[0] != message.id}
         if exposure.port == 0:
             self._ports[message.id] = message.port
-        self.public[message.id] = message.public
+        # A relay that listens on all addresses does not know by which it is known.
+        host, colon, port = message.public.partition(":")
+        words = f"{self.relay.host}:{port}" if colon and not host else message.public
+        self.public[message.id] = words
         event(
             log,
             logging.INFO,
             "exposed",
             relay=str(self.relay),
-            public=message.public,
+            public=words,
             destination=str(HostPort(exposure.host, exposure.target_port)),
         )
 

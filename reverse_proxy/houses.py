@@ -11,12 +11,12 @@ import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from common.exposure_grammar import Exposure
-
 from common import frames
 from common.addresses import HostPort
 from common.client import Partners
+from common.exposure_grammar import Exposure
 from common.refusals import Refusal
+from common.wire import Visit
 from reverse_proxy.dialler import Judge
 from reverse_proxy.metrics import Metrics
 from reverse_proxy.policy import Policy
@@ -145,7 +145,7 @@ class VisitorsHouse(House):
         """Return the destination of the exposure that a VISIT frame names."""
         return self.visit(frames.decode_visit(payload))
 
-    def visit(self, asked: frames.Visit) -> Request | Refusal:
+    def visit(self, asked: Visit) -> Request | Refusal:
         """Return the destination of the exposure that a visitor wants."""
         exposure = self._exposures.get(asked.exposure)
         if exposure is None:

@@ -8,11 +8,12 @@
 from __future__ import annotations
 
 import socket
+from typing import Literal
 
 from common.refusals import Refusal
 from reverse_proxy.houses import Request
 from reverse_proxy.proxy_protocol import header
-from reverse_proxy.visitors_file import Visitors
+from reverse_proxy.visitors_file import VisitorsFile
 
 
 class Informer:
@@ -22,14 +23,14 @@ class Informer:
         visitors: where they are remembered.
     """
 
-    def __init__(self, visitors: Visitors) -> None:
+    def __init__(self, visitors: VisitorsFile) -> None:
         self._visitors = visitors
 
     def source(self, request: Request) -> str:
         """Return the address that the connection has to come from; empty for any."""
         if request.inform != "loopback":
             return ""
-        return self._visitors.address_for(request.source.host)
+        return self._visitors.stand_in(request.source.host)
 
     def greet(self, sock: socket.socket, request: Request) -> Refusal | None:
         """Send what goes before the client's first byte on ``sock``, which has just connected.
@@ -39,7 +40,7 @@ class Informer:
         """
         if request.inform not in ("proxy-v1", "proxy-v2"):
             return None
-        version = 1 if request.inform == "proxy-v1" else 2
+        version: Literal[1, 2] = 1 if request.inform == "proxy-v1" else 2
         head = header(version, request.source, request.entered_at)
         try:
             sent = sock.send(head)  # an empty send buffer takes a hundred bytes

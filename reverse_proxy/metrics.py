@@ -19,3 +19,6 @@ class Metrics:
     bytes_received: int = counter("Bytes from sources to destinations.")
     channels_opened: int = counter("Channels made: each cost an outer and an inner handshake.")
     channels_closed: int = counter("Channels that ended, for whatever reason.")
+    splice_calls: int = counter("splice(2) calls from a raw socket that moved bytes.")
+    bytes_spliced: int = counter("Bytes of raw streams moved by the kernel.")
+    bytes_copied: int = counter("Bytes of raw streams moved through this process.")

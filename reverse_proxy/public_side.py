@@ -7,11 +7,11 @@ import logging
 from collections.abc import Callable, Mapping
 
 import anyio
-from common.exposure_grammar import Exposure
 
 from common import frames
 from common.addresses import HostPort
 from common.client import new_backoff
+from common.exposure_grammar import Exposure
 from common.forwarding import MakeForwarder
 from common.joined import Joined
 from common.link import Client, Link
@@ -109,6 +109,14 @@ class PublicSide:
             backoff=new_backoff(),
         )
 
+    def public(self) -> list[str]:
+        """Return what is public now, and where it leads, for people."""
+        return [
+            f"{where} -> {HostPort(each.host, each.target_port)}"
+            for number, where in sorted(self.exposer.public.items())
+            for each in (self._exposures[number],)
+        ]
+
     @property
     def channels(self) -> int:
         """Channels for visitors, idle and busy, and raw streams."""
@@ -162,7 +170,7 @@ class PublicSide:
         self._raw_links.poke()
         self._settle()
 
-    def _public(self, *, raw: bool) -> bool:
+    def _has_public(self, *, raw: bool) -> bool:
         """Whether anything is public that needs links of this kind."""
         return any(self._exposures[number].raw is raw for number in self.exposer.public)
 
@@ -172,13 +180,13 @@ class PublicSide:
         return self._mark.observe(needed, self._loop.time())
 
     def _channels_wanted(self) -> int:
-        if not self._public(raw=False):
+        if not self._has_public(raw=False):
             return 0
         busy = sum(desk.busy for desk in self._desks)
         return self._size.for_opener(busy, self.exposer.waiting.visitors) - len(self._desks)
 
     def _raw_wanted(self) -> int:
-        if not self._public(raw=True):
+        if not self._has_public(raw=True):
             return 0
         wanted = max(self._size.minimum, self.exposer.waiting.raw)
         return min(wanted, self._size.limit - len(self._raw.joints) - self._raw_links.joining)

@@ -114,8 +114,14 @@ FORMS = "port:port, source:port:port, port:host:port or source:port:host:port"
         ("80:a b:80", "not a host name or address: 'a b'"),
         ("192.0.2.7:db:80", "not a port: 'db'"),
         ("192.0.2.7:80", "not a port: '192.0.2.7'"),
-        ("53:53/udp", "'53:53/udp': UDP is not supported yet; write 53:53/tcp or 53:53"),
-        ("53:53/sctp", "'53:53/sctp': unknown protocol 'sctp'; write 53:53/tcp or 53:53"),
+        (
+            "53:53,fast",
+            "'53:53,fast': unknown option 'fast'; known are proxy-v1, proxy-v2, loopback",
+        ),
+        ("53:53/udp,proxy-v2", "'53:53/udp,proxy-v2': 'proxy-v2' is not for UDP; leave it out"),
+        ("53:53,proxy-v1,proxy-v2", "one option at a time, not proxy-v1 and proxy-v2"),
+        ("53:10.0.0.1:53,loopback", "loopback works for destinations in 127.0.0.0/8 only, and"),
+        ("53:53/sctp", "'53:53/sctp': unknown protocol 'sctp'; write 53:53 or 53:53/udp"),
         ("53:53/", "unknown protocol ''"),
     ],
 )
@@ -126,8 +132,8 @@ def test_refused(text: str, message: str) -> None:
     assert str(caught.value).startswith(repr(text))
 
 
-def test_a_caller_that_serves_udp_gets_it() -> None:
-    (route,) = parse_route("10.0.0.0/8:53:53/udp", protocols=("tcp", "udp"))
+def test_udp() -> None:
+    (route,) = parse_route("10.0.0.0/8:53:53/udp")
     assert route.protocol == "udp"
     assert str(route) == "10.0.0.0/8:53:127.0.0.1:53/udp"
 
