@@ -8,6 +8,7 @@
         ``HandshakeError``  TLS could not be agreed, or showed the wrong key
         ``DeniedError``     the relay said no
         ``LinkLost``        the connection ended or fell silent
+        ``HttpError``       a message of HTTP that is not passed on
 
 Each message names the offending value and the next step; ``str(error)`` is what the user reads.
 """
@@ -80,3 +81,16 @@ class DeniedError(PeerError):
 
 class LinkLost(PeerError):  # noqa: N818 - an event more than an error; the name says what happened
     """A link or channel ended without a farewell, or fell silent."""
+
+
+class HttpError(PeerError):
+    """A message of HTTP that is not passed on.
+
+    Args:
+        status: of the answer, 400 to 599.
+        reason: the cause, in words that go into a sentence.
+    """
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status, self.reason = status, reason

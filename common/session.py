@@ -10,6 +10,7 @@ The handshake part looks like an ``SSLSocket``'s, so ``common.tls.handshake`` se
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
 from typing import Final
@@ -228,6 +229,14 @@ class Session:
             return True
         self._unsent = ciphertext[taken:]
         return False
+
+    def say_goodbye(self) -> None:
+        """Say that no more will come (close_notify, RFC 8446, section 6.1), and half-close."""
+        with contextlib.suppress(OSError):
+            with contextlib.suppress(ssl.SSLWantReadError):
+                self._tls.unwrap()
+            self._send(self._outgoing.read())
+            self.sock.shutdown(socket.SHUT_WR)
 
     def flush(self) -> bool:
         """Send what is left; return whether the kernel has taken everything.

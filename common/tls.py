@@ -149,10 +149,22 @@ async def handshake(tls: Handshaking, alpn: str) -> None:
         HandshakeError: TLS could not be agreed, or the peer does not speak ``alpn``.
         LinkLost: the connection ended.
     """
+    await agree(tls)
+    if tls.selected_alpn_protocol() != alpn:
+        raise HandshakeError(f"the peer does not speak {alpn}; is it a program of this suite?")
+
+
+async def agree(tls: Handshaking) -> None:
+    """Run the TLS handshake, whatever protocol is meant; deadlines are the caller's.
+
+    Raises:
+        HandshakeError: TLS could not be agreed.
+        LinkLost: the connection ended.
+    """
     while True:
         try:
             tls.do_handshake()
-            break
+            return
         except ssl.SSLWantReadError:
             await anyio.wait_readable(tls)
         except ssl.SSLWantWriteError:
@@ -161,8 +173,6 @@ async def handshake(tls: Handshaking, alpn: str) -> None:
             raise HandshakeError(_reason(error)) from None
         except OSError as error:
             raise LinkLost(f"the connection ended in the TLS handshake: {_reason(error)}") from None
-    if tls.selected_alpn_protocol() != alpn:
-        raise HandshakeError(f"the peer does not speak {alpn}; is it a program of this suite?")
 
 
 def proven_key(tls: Handshaking) -> bytes:

@@ -21,6 +21,7 @@ from common.tls import relay_context
 from common.trusted_keys import TrustedKey
 from common.trusted_keys_file import load_trusted_keys
 from relay_server.clients import Clients
+from relay_server.http.certificates import Certificates
 from relay_server.metrics import Metrics
 from relay_server.public.door import Services
 from relay_server.public.side import PublicConfig, PublicSide
@@ -48,6 +49,7 @@ async def serve(settings: RelaySettings, service: Service) -> None:
     check_private(settings.server_key)
     context = relay_context(settings.server_cert, settings.server_key)
     keys = load_trusted_keys(settings.auth_public_key)
+    certificates = Certificates.of(settings.https_cert, settings.https_key)
     loop = asyncio.get_running_loop()
     metrics = Metrics()
     make_forwarder, pipes = choose_forwarder(settings.forwarder, loop, metrics)
@@ -61,6 +63,7 @@ async def serve(settings: RelaySettings, service: Service) -> None:
                 https=settings.https_port != OFF,
                 reserve_s=settings.reserve,
                 max_visitors=settings.max_visitors,
+                certificates=certificates,
             )
 
             def public(

@@ -31,6 +31,7 @@ class Metrics:
     visitors_failed: int = counter("Visitors who were served, or not, and ended in any other way.")
     visitor_bytes_sent: int = counter("Bytes from visitors to exposed services.")
     visitor_bytes_received: int = counter("Bytes from exposed services to visitors.")
+    http_requests: int = counter("Requests to host names, those that were refused included.")
     channels_opened: int = counter("Channels for visitors that reverse-proxies made.")
     channels_closed: int = counter("Channels for visitors that ended, for whatever reason.")
     proofs_asked: int = counter("Channels silent for a while that were asked for a sign of life.")

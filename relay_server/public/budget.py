@@ -27,7 +27,9 @@ class Budget(Generic[ExposureT]):
     def __init__(
         self, in_all: int, per_exposure: int = PER_EXPOSURE, per_source: int = PER_SOURCE
     ) -> None:
-        self._in_all, self._per_exposure, self._per_source = in_all, per_exposure, per_source
+        self.in_all = in_all
+        """The most visitors of all exposures together."""
+        self._per_exposure, self._per_source = per_exposure, per_source
         self.total = 0
         """Visitors that have come in and not left."""
         self._of: Counter[ExposureT] = Counter()
@@ -35,9 +37,9 @@ class Budget(Generic[ExposureT]):
 
     def admit(self, exposure: ExposureT, source: str) -> Refusal | None:
         """Count a visitor in, who has to :meth:`leave` later; or say why there is no room."""
-        if self.total >= self._in_all:
+        if self.total >= self.in_all:
             return Refusal(
-                "too-many-visitors", f"{self._in_all} visitors in all; see --max-visitors"
+                "too-many-visitors", f"{self.in_all} visitors in all; see --max-visitors"
             )
         if self._of.get(exposure, 0) >= self._per_exposure:
             return Refusal("busy-exposure", f"{self._per_exposure} visitors of this exposure")

@@ -14,9 +14,11 @@ from common.forwarding import MakeForwarder
 from common.logs import event
 from common.sockets import close_with_reset, end_with_reset
 from relay_server.admission import source_of
+from relay_server.http.certificates import Certificates
 from relay_server.metrics import Metrics
 from relay_server.public.budget import Budget
 from relay_server.public.claims import Claim, Claims
+from relay_server.public.names import Names
 from relay_server.public.raw import RawVisitor
 from relay_server.public.tenant import Tenant
 from relay_server.public.visitor import Visitor
@@ -31,7 +33,8 @@ class Guide:
         claims: who holds what.
         tenant_of: returns the tenant that holds a claim.
         make_forwarder: makes one direction of a raw visitor's joint.
-        max_visitors: how many there may be at once.
+        budget: how many visitors there may be at once.
+        certificates: for host names whose TLS is ended here.
     """
 
     def __init__(
@@ -40,7 +43,8 @@ class Guide:
         tenant_of: Callable[[Claim], Tenant],
         *,
         make_forwarder: MakeForwarder,
-        max_visitors: int,
+        budget: Budget[Claim],
+        certificates: Certificates | None,
         metrics: Metrics,
     ) -> None:
         self._loop = asyncio.get_running_loop()
@@ -51,7 +55,9 @@ class Guide:
         self._claims = claims
         self._tenant_of = tenant_of
         self._make_forwarder = make_forwarder
-        self._budget: Budget[Claim] = Budget(max_visitors)
+        self._budget = budget
+        self.names = Names(self._loop, claims, tenant_of, budget, certificates, metrics)
+        """The visitors of host names."""
         self._metrics = metrics
         self._quiet = anyio.Event()
 
@@ -86,12 +92,20 @@ class Guide:
         if claim is not None:
             end_with_reset(sock)
             self._visit(sock, address, _entered_at(sock, port), claim)
-            return True
-        return False
+        elif not self.names.ends_tls:
+            return False
+        elif self.names.full:
+            self._turn_away(sock, address, "too many visitors; see --max-visitors")
+        else:
+            self.names.accept_tls(sock, address, _entered_at(sock, port), sni)
+        return True
 
     def visit_http(self, sock: socket.socket, address: HostPort, port: int) -> None:
         """Take over an HTTP connection in plain text."""
-        self._turn_away(sock, address, f"port {port} serves no HTTP")
+        if self.names.full:
+            self._turn_away(sock, address, "too many visitors; see --max-visitors")
+        else:
+            self.names.accept(sock, address, _entered_at(sock, port))
 
     def visit_port(self, sock: socket.socket, address: HostPort, port: int) -> None:
         """Take over a connection for the exposure of the port."""

@@ -38,12 +38,15 @@ from common.wire import (
     sentence,
 )
 from relay_server.clients import Clients
+from relay_server.http.certificates import Certificates
 from relay_server.login import Admitted
 from relay_server.matchmaker import Party
 from relay_server.metrics import Metrics
 from relay_server.pending import PendingLink
+from relay_server.public.budget import Budget
 from relay_server.public.claims import Claim, Claims, Granted
 from relay_server.public.guide import Guide
+from relay_server.public.names import NameExchange
 from relay_server.public.ports import Ports
 from relay_server.public.raw import RawVisitor
 from relay_server.public.tenant import Owner, Tenant
@@ -70,6 +73,7 @@ class PublicConfig:
         http, https: whether host names are served over HTTP and over TLS.
         reserve_s: seconds that exposures are kept for a reverse-proxy that is away.
         max_visitors: how many there may be at once.
+        certificates: for host names whose TLS is ended here; ``None``: TLS is passed through.
     """
 
     host: str = ""
@@ -78,6 +82,7 @@ class PublicConfig:
     https: bool = False
     reserve_s: float = 600.0
     max_visitors: int = 8192
+    certificates: Certificates | None = None
 
 
 class PublicSide:
@@ -110,7 +115,8 @@ class PublicSide:
             self._claims,
             lambda claim: self._tenants[claim.owner],
             make_forwarder=make_forwarder,
-            max_visitors=config.max_visitors,
+            budget=Budget(config.max_visitors),
+            certificates=config.certificates,
             metrics=metrics,
         )
         self.ports = Ports(self._loop, config.host, self.guide, metrics)
@@ -300,7 +306,7 @@ class PublicSide:
 
     def _hand_on(self, visitor: Waiting, heir: Tenant, new: Claim) -> None:
         """Let a visitor that waits go on waiting, for the process that has come."""
-        if isinstance(visitor, Visitor) and not new.raw:
+        if isinstance(visitor, Visitor | NameExchange) and not new.raw:
             visitor.claim = new
             heir.open(visitor, new.hold_s)
         elif isinstance(visitor, RawVisitor) and new.raw:
@@ -394,6 +400,7 @@ class PublicSide:
         """Drain: let nobody in, and tell those who wait."""
         self._stopping = True
         self.ports.close()
+        self.guide.names.stop()
         for tenant in list(self._tenants.values()):
             tenant.stop()
 
@@ -405,6 +412,7 @@ class PublicSide:
 
     def abort(self, reason: str) -> None:
         """End what is left: the grace is over."""
+        self.guide.names.abort()
         for tenant in list(self._tenants.values()):
             tenant.abort(reason)
         for visitor in list(self.guide.raw):
