@@ -355,13 +355,16 @@ def _words(error: OSError) -> str:
 
 
 def log_idle_loss(log: logging.Logger, partner: bytes, reason: str) -> None:
-    """Tell that a channel without a stream was lost; loudly if the partner (a key) broke rules."""
+    """Tell that a channel without a stream was lost; loudly if the partner (a key) broke rules.
+
+    At a channel of visitors the partner is the relay, and there is no key.
+    """
     broken = reason.startswith(_BROKEN)
     event(
         log,
         logging.WARNING if broken else logging.DEBUG,
         "channel closed",
         budget_key="channel protocol error" if broken else None,
-        partner=PublicKey(partner).fingerprint,
+        partner=PublicKey(partner).fingerprint if partner else "the relay",
         reason=reason,
     )

@@ -5,7 +5,7 @@ Every struct checks itself when it is made, from code as well as from a command 
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 
@@ -19,6 +19,19 @@ RUNNING = "Running"
 LOGGING = "Logs and metrics"
 KEYS = "Keys and certificates"
 TUNING = "Tuning"
+
+
+UdpIdle: TypeAlias = Annotated[
+    float,
+    Option(
+        panel=TUNING,
+        metavar="SECONDS",
+        low=1,
+        high=DAY_S,
+        help="How long UDP datagrams of one source may pause before its flow is forgotten.",
+    ),
+]
+"""The type of ``--udp-idle``, which entry-point and relay-server have alike."""
 
 
 class CommonSettings(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):

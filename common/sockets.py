@@ -23,6 +23,9 @@ from common.errors import SettingError
 BACKLOG: Final = 4096
 """Connections the kernel holds for us; it lowers this to ``net.core.somaxconn`` by itself."""
 
+UDP_BUFFER: Final = 4 * 1024 * 1024
+"""Bytes of datagrams the kernel holds for us; it lowers this to ``net.core.rmem_max`` by itself."""
+
 RECHECK_S: Final = 0.05
 """Seconds after which a RST behind the bytes that were read is noticed at the latest."""
 
@@ -36,7 +39,12 @@ _SEND_AFTER_CLOSE: Final = struct.pack("ii", 0, 0)
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Return a listening, non-blocking socket.
+    """Return a listening, non-blocking TCP socket; arguments and errors as for :func:`bind_udp`."""
+    return _bind(host, port, socket.SOCK_STREAM)
+
+
+def bind_udp(host: str, port: int) -> socket.socket:
+    """Return a bound, non-blocking UDP socket.
 
     Args:
         host: an IP address, or empty or ``*`` for all addresses, IPv4 and IPv6.
@@ -45,12 +53,16 @@ def listen(host: str, port: int) -> socket.socket:
     Raises:
         SettingError: the address cannot be bound; the message says why and what to try.
     """
+    return _bind(host, port, socket.SOCK_DGRAM)
+
+
+def _bind(host: str, port: int, kind: socket.SocketKind) -> socket.socket:
     everywhere = host in ("", "*")
     families = [socket.AF_INET6, socket.AF_INET] if everywhere else [_family(host)]
     for family in families:
         address = ("::" if family == socket.AF_INET6 else "0.0.0.0") if everywhere else host  # noqa: S104 - asked for
         try:
-            return _listen(family, address, port, dual_stack=everywhere)
+            return _bind_one(family, kind, (address, port), dual_stack=everywhere)
         except OSError as error:
             # A machine without IPv6 refuses the family or the address; IPv4 is all it has.
             if family != families[-1] and _is_without_ipv6(error):
@@ -65,18 +77,28 @@ def _family(host: str) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
-def _listen(
-    family: socket.AddressFamily, address: str, port: int, *, dual_stack: bool
+def _bind_one(
+    family: socket.AddressFamily,
+    kind: socket.SocketKind,
+    address: tuple[str, int],
+    *,
+    dual_stack: bool,
 ) -> socket.socket:
-    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock = socket.socket(family, kind)
+    tcp = kind == socket.SOCK_STREAM
     try:
-        if sys.platform != "win32":  # there the option lets others take the port
+        if tcp and sys.platform != "win32":  # there the option lets others take the port
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not dual_stack)
-        tune(sock)  # accepted sockets inherit it (Linux)
-        sock.bind((address, port))
-        sock.listen(BACKLOG)
+        if tcp:
+            tune(sock)  # accepted sockets inherit it (Linux)
+        else:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, UDP_BUFFER)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, UDP_BUFFER)
+        sock.bind(address)
+        if tcp:
+            sock.listen(BACKLOG)
         sock.setblocking(False)
     except OSError:
         sock.close()

@@ -54,7 +54,12 @@ async def serve(settings: EntryPointSettings, service: Service) -> None:
         metrics=metrics,
     )
     entrance = Entrance(
-        table, settings.bind, metrics=metrics, group=client.group, serve=opener.open
+        table,
+        settings.bind,
+        metrics=metrics,
+        group=client.group,
+        serve=opener.open,
+        udp_idle_s=settings.udp_idle,
     )
     service.on_reload(partners.reload)
     service.on_reload(opener.reconsider)
@@ -63,6 +68,7 @@ async def serve(settings: EntryPointSettings, service: Service) -> None:
         gauges = {
             "channels_idle": ("Channels that are ready for a source.", lambda: opener.board.idle),
             "streams_open": ("Sources that have a channel.", lambda: opener.board.busy),
+            "flows": ("Flows of datagrams.", lambda: entrance.flows),
             "sources_waiting": ("Sources that wait for a channel.", lambda: opener.board.waiting),
         }
         counters = {

@@ -7,13 +7,17 @@ import logging
 import socket
 from collections.abc import Callable
 
+from common import frames
 from common.addresses import HostPort
+from common.datagram_port import DatagramPort
+from common.errors import RouteError
 from common.listener import Listener
 from common.logs import event
 from common.outcome import Outcome
 from common.routes import Listener as ListenerRoutes
 from common.routes import RouteTable
-from common.sockets import close_with_reset, end_with_reset, listen
+from common.sockets import bind_udp, close_with_reset, end_with_reset, listen
+from common.switchboard import Caller
 from entry_point.metrics import Metrics
 from entry_point.source import Source
 
@@ -27,7 +31,8 @@ class Entrance:
         table: who may connect where.
         bind: the address to listen on; empty or ``*`` for all.
         group: the group of the reverse-proxies that are meant.
-        serve: takes over an admitted source.
+        serve: gives a source, or a port of datagrams, a channel.
+        udp_idle_s: seconds after which a flow without datagrams is over.
 
     Raises:
         SettingError: a port cannot be bound; none is left bound then.
@@ -40,14 +45,16 @@ class Entrance:
         *,
         metrics: Metrics,
         group: str,
-        serve: Callable[[Source], None],
+        serve: Callable[[Caller], None],
+        udp_idle_s: float,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._metrics = metrics
         self._group = group
         self._serve = serve
         self._on_end = Reporter(metrics).ended
-        self._listeners: list[Listener] = []
+        self._udp_idle_s = udp_idle_s
+        self._listeners: list[Listener | DatagramPort] = []
         try:
             for routes in table.listeners:
                 self._listen(routes, bind)
@@ -60,12 +67,20 @@ class Entrance:
         """What is bound, in the order of the routes."""
         return [each.address for each in self._listeners]
 
+    @property
+    def flows(self) -> int:
+        """Flows of datagrams there are."""
+        return sum(each.flows for each in self._listeners if isinstance(each, DatagramPort))
+
     def close(self) -> None:
         """Stop listening."""
         for each in self._listeners:
             each.close()
 
     def _listen(self, routes: ListenerRoutes, bind: str) -> None:
+        if routes.protocol == "udp":
+            self._listeners.extend(self._listen_udp(routes, bind))
+            return
         sock = listen(bind, routes.port)
         end_with_reset(sock)
         port: int = sock.getsockname()[1]
@@ -74,6 +89,34 @@ class Entrance:
             self._accept(routes, port, sock, address)
 
         self._listeners.append(Listener(self._loop, sock, accept))
+
+    def _listen_udp(self, routes: ListenerRoutes, bind: str) -> list[DatagramPort]:
+        if len(routes.routes) > 1:
+            one, two, *_ = routes.routes
+            raise RouteError(
+                f"routes {one.text!r} and {two.text!r} share UDP port {routes.port}, which can lead"
+                " to one destination only; give one of them another port"
+            )
+        (route,) = routes.routes
+        sock = bind_udp(bind, routes.port)
+
+        def ask() -> bytes:
+            return frames.encode_open(
+                frames.Open(self._group, "udp", route.host, route.port, "", 0)
+            )
+
+        return [
+            DatagramPort(
+                self._loop,
+                sock,
+                admits=lambda host: routes.match(host) is not None,
+                ask=ask,
+                open_channel=self._serve,
+                idle_s=self._udp_idle_s,
+                counts=self._metrics,
+                name=str(route),
+            )
+        ]
 
     def _accept(
         self, routes: ListenerRoutes, port: int, sock: socket.socket, address: HostPort

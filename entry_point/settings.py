@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from common.setting_fields import Option
-from common.settings import DAY_S, ClientSettings
+from common.settings import DAY_S, ClientSettings, UdpIdle
 
 
 class EntryPointSettings(ClientSettings, kw_only=True, frozen=True):
@@ -42,6 +42,8 @@ class EntryPointSettings(ClientSettings, kw_only=True, frozen=True):
             help="How long a new connection may wait while no reverse-proxy is there.",
         ),
     ] = 10.0
+
+    udp_idle: UdpIdle = 60.0
 
     @property
     def all_addresses(self) -> bool:

@@ -64,6 +64,7 @@ async def serve(settings: RelaySettings, service: Service) -> None:
                 reserve_s=settings.reserve,
                 max_visitors=settings.max_visitors,
                 certificates=certificates,
+                udp_idle_s=settings.udp_idle,
             )
 
             def public(

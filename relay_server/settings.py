@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Final, Literal
 
 from common.setting_fields import Option
-from common.settings import DAY_S, HIGHEST_PORT, KEYS, TUNING, CommonSettings
+from common.settings import DAY_S, HIGHEST_PORT, KEYS, TUNING, CommonSettings, UdpIdle
 
 PUBLIC: Final = "Public side"
 OFF: Final = -1
@@ -162,6 +162,8 @@ class RelaySettings(CommonSettings, kw_only=True, frozen=True):
             help="The most visitors at once, of all exposures together.",
         ),
     ] = 8192
+
+    udp_idle: UdpIdle = 60.0
 
     @property
     def all_addresses(self) -> bool:

@@ -147,9 +147,7 @@ class Acceptor:
         """End every stream and channel now: the grace is over."""
         for relay in self.relays:
             for desk in list(relay.desks):
-                if desk.stream is not None:
-                    desk.stream.stop(Outcome.STOPPED, "the grace is over")
-                desk.channel.lose("the grace is over")
+                desk.stop(Outcome.STOPPED, "the grace is over")
 
     def _settle(self) -> None:
         if self._stopping and not self.channels:

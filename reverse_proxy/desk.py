@@ -20,6 +20,7 @@ from common.outcome import Outcome
 from common.refusals import Refusal
 from common.stream import Stream
 from reverse_proxy.dialler import Dial
+from reverse_proxy.flows import FlowDesk
 from reverse_proxy.houses import House, Request
 from reverse_proxy.informing import Informer
 
@@ -50,6 +51,7 @@ class Desk:
         "_request",
         "_started_at",
         "channel",
+        "flows",
         "heartbeat_s",
         "partner",
         "stream",
@@ -64,6 +66,7 @@ class Desk:
         self.partner = joined.partner
         self.heartbeat_s = joined.heartbeat_s
         self.stream: Stream | None = None
+        self.flows: FlowDesk | None = None
         self._mood = _Mood.IDLE
         self._dial: Dial | None = None
         self._request: Request | None = None
@@ -73,7 +76,14 @@ class Desk:
     @property
     def busy(self) -> bool:
         """Whether a stream runs, or its destination is being dialled."""
-        return self.stream is not None or self._mood is _Mood.DIALLING
+        return bool(self.stream or self.flows) or self._mood is _Mood.DIALLING
+
+    def stop(self, outcome: Outcome, detail: str) -> None:
+        """End what runs, and the channel, at once."""
+        running = self.stream or self.flows
+        if running is not None:
+            running.stop(outcome, detail)
+        self.channel.lose(detail)
 
     # What the channel reports
 
@@ -126,6 +136,17 @@ class Desk:
             self._refuse(request)
             return
         self._request = request
+        if request.protocol == "udp":
+            self.flows = FlowDesk(
+                self._house.loop,
+                self.channel,
+                request,
+                self._house.metrics,
+                self._flows_ended,
+                self._flows_refused,
+            )
+            self.flows.start()
+            return
         self._mood = _Mood.DIALLING
         self.channel.pause()  # what follows the request waits for the destination
         self._dial = Dial(
@@ -175,6 +196,26 @@ class Desk:
             metrics.streams_failed += 1
         assert stream.outcome is not None  # noqa: S101 - a stream that has ended has one
         self._report(stream.outcome, stream.detail, stream.sent, stream.received)
+        self.channel.handler = self
+        if self.channel.closed:
+            self._on_end(self)
+
+    def _flows_refused(self, refusal: Refusal) -> None:
+        self.flows = None
+        self.channel.handler = self
+        self._refuse(refusal)
+
+    def _flows_ended(self, outcome: Outcome, detail: str) -> None:
+        flows, self.flows = self.flows, None
+        assert flows is not None  # noqa: S101 - they have just ended
+        metrics = self._house.metrics
+        metrics.bytes_sent += flows.sent
+        metrics.bytes_received += flows.received
+        if outcome is Outcome.FINISHED:
+            metrics.streams_finished += 1
+        else:
+            metrics.streams_failed += 1
+        self._report(outcome, detail, flows.sent, flows.received)
         self.channel.handler = self
         if self.channel.closed:
             self._on_end(self)

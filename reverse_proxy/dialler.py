@@ -11,18 +11,15 @@ import errno
 import os
 import socket
 from collections.abc import Callable
-from functools import lru_cache
 from ipaddress import IPv4Network, ip_address
 from typing import Final
 
-from common.addresses import parse_host
-from common.errors import AddressError
 from common.refusals import Refusal
 from common.sockets import end_with_reset, tune
+from reverse_proxy.resolver import is_address, literal, resolve
 
 DIAL_TIMEOUT_S: Final = 10.0
 """Seconds for one address to answer; the kernel alone would try for two minutes."""
-RESOLVE_TIMEOUT_S: Final = 10.0
 
 _LOOPBACK: Final = IPv4Network("127.0.0.0/8")
 _BIND_ADDRESS_NO_PORT: Final = 24
@@ -82,13 +79,12 @@ class Dial:
 
     def start(self) -> None:
         """Begin; a callback may be called before this returns."""
-        try:
-            # What the C library makes of other text (127.1, a NUL in a name) is nobody's business.
-            self._host = parse_host(self._host)
-        except AddressError as error:
-            self._on_refused(Refusal("unresolved", f"cannot resolve this here: {error}"))
+        found = literal(self._host)
+        if isinstance(found, Refusal):
+            self._on_refused(found)
             return
-        if _is_address(self._host):
+        self._host = found[0]
+        if found[1]:
             self._addresses = [self._host]
             self._next()
         else:
@@ -102,19 +98,13 @@ class Dial:
 
     async def _resolve(self) -> None:
         """Turn the name into addresses. A task of its own: only names take this path."""
-        try:
-            async with asyncio.timeout(RESOLVE_TIMEOUT_S):
-                # As bytes: a name from a peer is ASCII or no name (and IDNA costs 1 MiB).
-                host = self._host.encode("ascii")
-                found = await self._loop.getaddrinfo(host, self._port, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError, TimeoutError) as error:
-            reason = getattr(error, "strerror", None) or "no answer"
-            self._on_refused(Refusal("unresolved", f"cannot resolve {self._host!r} here: {reason}"))
-            return
-        finally:
-            self._resolving = None
-        self._addresses = list(dict.fromkeys(str(each[4][0]) for each in found))
-        self._next()
+        found = await resolve(self._loop, self._host, self._port)
+        self._resolving = None
+        if isinstance(found, Refusal):
+            self._on_refused(found)
+        else:
+            self._addresses = found
+            self._next()
 
     def _next(self) -> None:
         """Dial the next address that may be dialled."""
@@ -131,7 +121,7 @@ class Dial:
         )
 
     def _not_loopback(self, address: str) -> Refusal | None:
-        if not self._source or (_is_address(address) and ip_address(address) in _LOOPBACK):
+        if not self._source or (is_address(address) and ip_address(address) in _LOOPBACK):
             return None
         return Refusal(
             "not-loopback",
@@ -210,12 +200,3 @@ class Dial:
             self._loop.remove_writer(sock.fileno())
             self._timer.cancel()
             self._timer = None
-
-
-@lru_cache(maxsize=1024)
-def _is_address(host: str) -> bool:
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True

@@ -152,9 +152,7 @@ class PublicSide:
     def abort(self) -> None:
         """End every stream and channel now: the grace is over."""
         for desk in list(self._desks):
-            if desk.stream is not None:
-                desk.stream.stop(Outcome.STOPPED, "the grace is over")
-            desk.channel.lose("the grace is over")
+            desk.stop(Outcome.STOPPED, "the grace is over")
         self._raw.abort()
 
     def _settle(self) -> None:

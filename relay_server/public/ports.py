@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Callable
 
 from common.addresses import HostPort
-from common.sockets import listen
+from common.datagram_port import DatagramPort
+from common.sockets import bind_udp, listen
 from common.wire import Kind
 from relay_server.admission import Admission
 from relay_server.metrics import Metrics
 from relay_server.public.door import Door, Router, Services
 from relay_server.public.peek import Peek
+
+MakeDatagramPort = Callable[[socket.socket], DatagramPort]
 
 
 class Ports:
@@ -35,6 +39,7 @@ class Ports:
         self._metrics = metrics
         self._doors: dict[int, Door] = {}
         self._standing: set[int] = set()
+        self._datagrams: dict[int, DatagramPort] = {}
         self._fresh: dict[tuple[Kind, int], socket.socket] = {}  # bound for a claim to come
         self._strangers: Admission[Peek] = Admission()
 
@@ -65,7 +70,7 @@ class Ports:
         Raises:
             SettingError: there is none.
         """
-        sock = listen(self.host, 0)
+        sock = bind_udp(self.host, 0) if kind == "udp" else listen(self.host, 0)
         port: int = sock.getsockname()[1]
         self._fresh[kind, port] = sock
         return port
@@ -85,6 +90,24 @@ class Ports:
             sock = self._fresh.pop(("tcp", port), None) or listen(self.host, port)
             self._open_door(sock, Services())
 
+    def open_udp(self, port: int, make: MakeDatagramPort) -> None:
+        """Take datagrams on a UDP port; what was there is closed, with its flows.
+
+        Raises:
+            SettingError: the port cannot be bound.
+        """
+        old = self._datagrams.pop(port, None)
+        if old is not None:
+            old.close()
+        sock = self._fresh.pop(("udp", port), None) or bind_udp(self.host, port)
+        self._datagrams[port] = make(sock)
+
+    def close_udp(self, port: int) -> None:
+        """Let go of a UDP port."""
+        datagrams = self._datagrams.pop(port, None)
+        if datagrams is not None:
+            datagrams.close()
+
     def close_tcp(self, port: int) -> None:
         """Let go of a TCP port, unless it serves more than exposures."""
         if port not in self._standing:
@@ -97,7 +120,10 @@ class Ports:
         self.drop_fresh()
         for door in self._doors.values():
             door.close()
+        for datagrams in self._datagrams.values():
+            datagrams.close()
         self._doors.clear()
+        self._datagrams.clear()
 
     def address(self, port: int) -> HostPort:
         """Return a public port as people write it: with the address it is bound to, if one."""

@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from common import frames
 from common.addresses import HostPort
+from common.datagram_port import DatagramPort
 from common.errors import SettingError
 from common.forwarding import MakeForwarder
 from common.joined import Joined
@@ -50,7 +53,7 @@ from relay_server.public.names import NameExchange
 from relay_server.public.ports import Ports
 from relay_server.public.raw import RawVisitor
 from relay_server.public.tenant import Owner, Tenant
-from relay_server.public.visitor import Visitor
+from relay_server.public.visitor import Visitor, visit
 from relay_server.reception import log_refused
 
 log = logging.getLogger(__name__)
@@ -74,6 +77,7 @@ class PublicConfig:
         reserve_s: seconds that exposures are kept for a reverse-proxy that is away.
         max_visitors: how many there may be at once.
         certificates: for host names whose TLS is ended here; ``None``: TLS is passed through.
+        udp_idle_s: seconds after which a flow without datagrams is over.
     """
 
     host: str = ""
@@ -83,6 +87,7 @@ class PublicConfig:
     reserve_s: float = 600.0
     max_visitors: int = 8192
     certificates: Certificates | None = None
+    udp_idle_s: float = 60.0
 
 
 class PublicSide:
@@ -124,6 +129,7 @@ class PublicSide:
         self._clients = clients
         self._heartbeat_s = heartbeat_s
         self._metrics = metrics
+        self._udp_idle_s = config.udp_idle_s
         self._tenants: dict[Owner, Tenant] = {}
         self._stopping = False
 
@@ -283,6 +289,25 @@ class PublicSide:
     def _bind(self, claim: Claim) -> None:
         if claim.kind == "tcp":
             self.ports.open_tcp(claim.port)
+        elif claim.kind == "udp":
+            self.ports.open_udp(claim.port, lambda sock: self._datagram_port(claim, sock))
+
+    def _datagram_port(self, claim: Claim, sock: socket.socket) -> DatagramPort:
+        entered_at = HostPort(self.ports.host, claim.port)
+
+        def open_channel(port: Caller) -> None:
+            self._tenants[claim.owner].open(port, claim.hold_s)
+
+        return DatagramPort(
+            self._loop,
+            sock,
+            admits=lambda host: self._claims.port("udp", claim.port, host) is claim,
+            ask=lambda: frames.encode_visit(visit(claim, HostPort("", 0), entered_at)),
+            open_channel=open_channel,
+            idle_s=self._udp_idle_s,
+            counts=self._metrics,
+            name=str(claim),
+        )
 
     def _replaced(self, old: Claim, new: Claim) -> None:
         """Move the visitors that wait, and tell the process that has lost its exposure."""
@@ -319,6 +344,8 @@ class PublicSide:
         """Close the port of a claim that has ended, if nobody else holds it."""
         if claim.kind == "tcp" and not self._claims.holds("tcp", claim.port):
             self.ports.close_tcp(claim.port)
+        elif claim.kind == "udp" and not self._claims.holds("udp", claim.port):
+            self.ports.close_udp(claim.port)
 
     def _withdraw(self, claim: Claim, reason: str) -> None:
         self._claims.withdraw(claim)
