@@ -16,6 +16,7 @@ from common.sockets import bind_udp, listen
 from common.wire import Kind
 from relay_server.admission import Admission
 from relay_server.metrics import Metrics
+from relay_server.public.claims import Claim
 from relay_server.public.door import Door, Router, Services
 from relay_server.public.peek import Peek
 
@@ -39,6 +40,9 @@ class Ports:
         self._metrics = metrics
         self._doors: dict[int, Door] = {}
         self._standing: set[int] = set()
+        self._http = self._https = 0  # the ports of host names, if they are served
+        self.ends_tls = False
+        """Whether names of kind http are served over TLS as well."""
         self._datagrams: dict[int, DatagramPort] = {}
         self._fresh: dict[tuple[Kind, int], socket.socket] = {}  # bound for a claim to come
         self._strangers: Admission[Peek] = Admission()
@@ -62,6 +66,10 @@ class Ports:
             door.services.http |= services.http
             door.services.https |= services.https
         self._standing.add(door.address.port)
+        if services.http:
+            self._http = door.address.port
+        if services.https:
+            self._https = door.address.port
         return door.address
 
     def free_port(self, kind: Kind) -> int:
@@ -125,9 +133,19 @@ class Ports:
         self._doors.clear()
         self._datagrams.clear()
 
-    def address(self, port: int) -> HostPort:
-        """Return a public port as people write it: with the address it is bound to, if one."""
-        return HostPort("" if self.host in ("", "*") else self.host, port)
+    def words(self, claim: Claim) -> str:
+        """Return how people get to what is claimed: an address, or URLs.
+
+        The address is empty if the relay listens on all: it does not know by which it is known.
+        """
+        if claim.kind in ("tcp", "udp"):
+            address = HostPort("" if self.host in ("", "*") else self.host, claim.port)
+            return f"{address}/udp" if claim.kind == "udp" else str(address)
+        urls = []
+        for scheme, usual, port in (("http", 80, self._http), ("https", 443, self._https)):
+            if port and (scheme == claim.kind or (scheme == "https" and self.ends_tls)):
+                urls.append(f"{scheme}://{claim.host}" + f":{port}" * (port != usual))
+        return " ".join(urls)
 
     def _open_door(self, sock: socket.socket, services: Services) -> Door:
         door = Door(self._loop, sock, services, self._router, self._strangers, self._metrics)

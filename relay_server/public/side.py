@@ -10,32 +10,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from common import frames
 from common.addresses import HostPort
-from common.datagram_port import DatagramPort
-from common.errors import SettingError
 from common.forwarding import MakeForwarder
 from common.joined import Joined
-from common.keys import PublicKey
 from common.logs import event
 from common.outcome import Outcome
 from common.refusals import Refusal
-from common.switchboard import Caller
 from common.trusted_keys import TrustedKey
 from common.wire import (
     VERSION,
     Declined,
     Denied,
     Expose,
-    Exposed,
     Hello,
     Message,
     Ready,
-    Unexposed,
     Welcome,
     encode,
     sentence,
@@ -47,19 +39,15 @@ from relay_server.matchmaker import Party
 from relay_server.metrics import Metrics
 from relay_server.pending import PendingLink
 from relay_server.public.budget import Budget
-from relay_server.public.claims import Claim, Claims, Granted
+from relay_server.public.claims import Claims
 from relay_server.public.guide import Guide
-from relay_server.public.names import NameExchange
 from relay_server.public.ports import Ports
-from relay_server.public.raw import RawVisitor
+from relay_server.public.registrar import Registrar, Waiting, claim_of
 from relay_server.public.tenant import Owner, Tenant
-from relay_server.public.visitor import Visitor, visit
 from relay_server.reception import log_refused
 
 log = logging.getLogger(__name__)
 
-Waiting = Caller | RawVisitor
-"""Who may wait for a tenant."""
 SILENT_HEARTBEATS = 3
 """Heartbeats without a sign of life after which a link is dead."""
 LINKS_PER_TENANT = 8192
@@ -112,10 +100,11 @@ class PublicSide:
         self._loop = asyncio.get_running_loop()
         self._claims = Claims(
             domain=config.domain,
-            http=config.http,
+            http=config.http or (config.https and config.certificates is not None),
             https=config.https,
             reserve_s=config.reserve_s,
         )
+        self._tenants: dict[Owner, Tenant] = {}
         self.guide = Guide(
             self._claims,
             lambda claim: self._tenants[claim.owner],
@@ -125,12 +114,14 @@ class PublicSide:
             metrics=metrics,
         )
         self.ports = Ports(self._loop, config.host, self.guide, metrics)
+        self.ports.ends_tls = config.certificates is not None
+        self._registrar = Registrar(
+            self._claims, self.ports, self._tenants, trusted, config.udp_idle_s, metrics
+        )
         self._trusted = trusted
         self._clients = clients
         self._heartbeat_s = heartbeat_s
         self._metrics = metrics
-        self._udp_idle_s = config.udp_idle_s
-        self._tenants: dict[Owner, Tenant] = {}
         self._stopping = False
 
     @property
@@ -202,7 +193,7 @@ class PublicSide:
             return
         match message:
             case Expose():
-                self._expose(tenant, link, message)
+                self._registrar.expose(tenant, link, message)
             case Ready():
                 visitor = tenant.raw_calls.pop(link)
                 self._clients.left(link.party)
@@ -234,124 +225,6 @@ class PublicSide:
     def _tenant(self, link: PendingLink) -> Tenant | None:
         return self._tenants.get((link.party.key, link.party.instance))
 
-    # What tenants ask for
-
-    def _expose(self, tenant: Tenant, link: PendingLink, asked: Expose) -> None:
-        answer = self._decide(tenant, asked)
-        key = PublicKey(tenant.owner[0]).fingerprint
-        if isinstance(answer, Refusal):
-            self._metrics.exposures_refused += 1
-            event(
-                log,
-                logging.WARNING,
-                "exposure refused",
-                budget_key=f"exposure refused: {answer.code}",
-                client=str(link.address),
-                key=key,
-                code=answer.code,
-                reason=answer.detail,
-            )
-            tenant.send(Unexposed(asked.id, answer.code, sentence(answer.detail)))
-            return
-        claim = answer.claim
-        event(log, logging.INFO, "exposed", exposure=str(claim), client=str(link.address), key=key)
-        tenant.send(Exposed(claim.id, claim.port, sentence(self._words(claim))))
-        for old in answer.replaced:
-            self._replaced(old, claim)
-
-    def _decide(self, tenant: Tenant, asked: Expose) -> Granted | Refusal:
-        """Check, claim and bind; after a refusal nothing is left behind."""
-        trusted = self._trusted(tenant.owner[0])
-        if trusted is None:
-            return Refusal("unknown-key", "the relay does not know this key any more")
-        host = self._claims.resolve(asked, self.ports.host, trusted)
-        if isinstance(host, Refusal):
-            return host
-        try:
-            port = asked.port
-            if asked.kind in ("tcp", "udp") and not port:
-                port = self.ports.free_port(asked.kind)
-            granted = self._claims.grant(asked, host, port, tenant.owner)
-            if isinstance(granted, Granted):
-                try:
-                    self._bind(granted.claim)
-                except SettingError:
-                    self._claims.withdraw(granted.claim)
-                    for old in granted.replaced:  # another port of the same exposure, perhaps
-                        self._let_go(old)
-                    raise
-            return granted
-        except SettingError as error:
-            return Refusal("cannot-listen", str(error))
-        finally:
-            self.ports.drop_fresh()
-
-    def _bind(self, claim: Claim) -> None:
-        if claim.kind == "tcp":
-            self.ports.open_tcp(claim.port)
-        elif claim.kind == "udp":
-            self.ports.open_udp(claim.port, lambda sock: self._datagram_port(claim, sock))
-
-    def _datagram_port(self, claim: Claim, sock: socket.socket) -> DatagramPort:
-        entered_at = HostPort(self.ports.host, claim.port)
-
-        def open_channel(port: Caller) -> None:
-            self._tenants[claim.owner].open(port, claim.hold_s)
-
-        return DatagramPort(
-            self._loop,
-            sock,
-            admits=lambda host: self._claims.port("udp", claim.port, host) is claim,
-            ask=lambda: frames.encode_visit(visit(claim, HostPort("", 0), entered_at)),
-            open_channel=open_channel,
-            idle_s=self._udp_idle_s,
-            counts=self._metrics,
-            name=str(claim),
-        )
-
-    def _replaced(self, old: Claim, new: Claim) -> None:
-        """Move the visitors that wait, and tell the process that has lost its exposure."""
-        tenant = self._tenants.get(old.owner)
-        heir = self._tenants[new.owner]
-        if tenant is not None:
-            for visitor in tenant.release(lambda each: _claim_of(each) is old):
-                self._hand_on(visitor, heir, new)
-            if tenant is not heir:
-                tenant.send(
-                    Unexposed(
-                        old.id,
-                        "taken-over",
-                        f"{old} has been taken over by another process with the same key; stop one"
-                        " of the two, or let them expose different things",
-                    )
-                )
-                self._drop_if_empty(tenant)
-        if old.place != new.place:
-            self._let_go(old)
-
-    def _hand_on(self, visitor: Waiting, heir: Tenant, new: Claim) -> None:
-        """Let a visitor that waits go on waiting, for the process that has come."""
-        if isinstance(visitor, Visitor | NameExchange) and not new.raw:
-            visitor.claim = new
-            heir.open(visitor, new.hold_s)
-        elif isinstance(visitor, RawVisitor) and new.raw:
-            visitor.claim = new
-            heir.open_raw(visitor, new.hold_s)
-        else:
-            visitor.fail(Outcome.LOST, "the exposure has changed")
-
-    def _let_go(self, claim: Claim) -> None:
-        """Close the port of a claim that has ended, if nobody else holds it."""
-        if claim.kind == "tcp" and not self._claims.holds("tcp", claim.port):
-            self.ports.close_tcp(claim.port)
-        elif claim.kind == "udp" and not self._claims.holds("udp", claim.port):
-            self.ports.close_udp(claim.port)
-
-    def _withdraw(self, claim: Claim, reason: str) -> None:
-        self._claims.withdraw(claim)
-        self._let_go(claim)
-        event(log, logging.INFO, "no longer exposed", exposure=str(claim), reason=reason)
-
     def _drop_if_empty(self, tenant: Tenant) -> None:
         """Forget a tenant that holds nothing and is away; its last visitors are served on."""
         if not tenant.present and not self._claims.of(tenant.owner):
@@ -364,12 +237,6 @@ class PublicSide:
             if not tenant.links:
                 self._tenants.pop(tenant.owner, None)
 
-    def _words(self, claim: Claim) -> str:
-        """Return what a person needs to know to get there."""
-        if claim.kind in ("tcp", "udp"):
-            return str(self.ports.address(claim.port)) + "/udp" * (claim.kind == "udp")
-        return f"{claim.kind}://{claim.host}"
-
     # Time
 
     def sweep(self, now: float) -> None:
@@ -381,15 +248,7 @@ class PublicSide:
                 if not link.paired and now - link.heard_at >= limit_s:
                     link.lose(f"silent for {now - link.heard_at:.0f} s")
             self._drop_if_empty(tenant)
-        for claim in self._claims.expired(now):
-            self._let_go(claim)
-            event(
-                log,
-                logging.INFO,
-                "no longer exposed",
-                exposure=str(claim),
-                reason="its reverse-proxy did not come back",
-            )
+        self._registrar.expire(now)
 
     def recheck(self, judge: Callable[[Party, str], Refusal | None]) -> None:
         """End what belongs to keys that are no longer trusted, or may no longer hold it."""
@@ -403,7 +262,7 @@ class PublicSide:
                     log_refused(tenant.control.address, code, detail)
                     tenant.control.send(Denied(code, sentence(detail)))
                 for claim in self._claims.of(tenant.owner):
-                    self._withdraw(claim, detail)
+                    self._registrar.withdraw(claim, detail)
                 tenant.abort(detail)
                 for visitor in [
                     each for each in self.guide.raw if each.claim.owner == tenant.owner
@@ -411,15 +270,7 @@ class PublicSide:
                     visitor.abort(detail)
                 self._drop_if_empty(tenant)
                 continue
-            for claim in self._claims.of(tenant.owner):
-                refusal = (
-                    trusted.check_listen(self.ports.host, claim.port)
-                    if claim.kind in ("tcp", "udp")
-                    else trusted.check_host(claim.host)
-                )
-                if refusal is not None:
-                    self._withdraw(claim, refusal.detail)
-                    tenant.send(Unexposed(claim.id, refusal.code, sentence(refusal.detail)))
+            self._registrar.recheck(tenant, trusted)
 
     # The end
 
@@ -446,10 +297,6 @@ class PublicSide:
             visitor.abort(reason)
 
 
-def _claim_of(visitor: Waiting) -> Claim | None:
-    return getattr(visitor, "claim", None)
-
-
 def _hold_s(visitor: Waiting) -> float:
-    claim = _claim_of(visitor)
+    claim = claim_of(visitor)
     return 0 if claim is None else claim.hold_s
