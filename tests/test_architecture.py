@@ -29,8 +29,11 @@ PURE_IN = {
         "addresses",
         "backoff",
         "counters",
+        "datagram_queue",
         "destinations",
         "errors",
+        "exposure_grammar",
+        "flow_table",
         "frames",
         "guarded_addresses",
         "introduction",
@@ -39,19 +42,32 @@ PURE_IN = {
         "link_states",
         "log_budget",
         "openssh_format",
+        "outcome",
         "pool",
         "printable",
         "refusals",
         "route_grammar",
         "routes",
         "source_patterns",
+        "source_table",
         "trusted_keys",
         "wire",
     ],
     "entry_point": ["explain"],
     "gen_cert": ["names"],
-    "relay_server": ["admission", "matchmaker"],
-    "reverse_proxy": ["policy"],
+    "relay_server": [
+        "admission",
+        "http.answer",
+        "http.body",
+        "http.head",
+        "http.pages",
+        "http.question",
+        "matchmaker",
+        "public.budget",
+        "public.claims",
+        "public.first_bytes",
+    ],
+    "reverse_proxy": ["policy", "proxy_protocol", "visitor_addresses"],
 }
 PURE = frozenset(f"{package}.{name}" for package, names in PURE_IN.items() for name in names)
 
@@ -166,7 +182,7 @@ def layer(name: str) -> str:
         return "cli"
     if last == "app":
         return "app"
-    return "pure" if name in PURE or name in PACKAGES else "I/O"
+    return "pure" if name in PURE or PATHS[name].name == "__init__.py" else "I/O"
 
 
 LAYERS = ("pure", "I/O", "app", "cli", "__main__")

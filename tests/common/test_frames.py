@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from common import frames
 from common.errors import ProtocolError
 from common.frames import FrameReader, Open, Refused
+from common.wire import Visit
 from tests.common.wire_drawings import assert_drawn_in_the_docs
 
 Frame: TypeAlias = tuple[int, bytes]
@@ -192,6 +193,54 @@ def test_open_survives(message: Open) -> None:
     assert frames.decode_open(frames.encode_open(message)[4:]) == message
 
 
+def test_visit_survives() -> None:
+    visit = Visit(7, "2001:db8::1", 4711, "192.0.2.1", 80)
+    assert frames.decode_visit(frames.encode_visit(visit)[4:]) == visit
+
+
+def test_flow_survives() -> None:
+    flow = frames.Flow(2**32 - 1, "192.0.2.1", 4711)
+    assert frames.decode_flow(frames.encode_flow(flow)[4:]) == flow
+
+
+@pytest.mark.parametrize("size", [0, 1, 65507])
+def test_a_datagram_keeps_its_boundaries(size: int) -> None:
+    data = bytes(size)
+    wire = frames.encode_datagram(5, data) + frames.encode_forget(5)
+    for step in (1, 4096, len(wire)) if size < 100 else (4096, len(wire)):
+        reader, found = FrameReader(), []
+        for start in range(0, len(wire), step):
+            view, position, kind = memoryview(wire[start : start + step]), 0, 1
+            while kind:
+                kind, payload, position = reader.next(view, position)
+                if kind:
+                    found.append((kind, frames.flow_id(bytes(payload)), bytes(payload[4:])))
+        assert found == [(frames.DATAGRAM, 5, data), (frames.FORGET, 5, b"")]
+
+
+@pytest.mark.parametrize(
+    ("kind", "size"),
+    [(frames.DATAGRAM, 65512), (frames.FORGET, 5), (frames.FLOW, 4097), (frames.VISIT, 0)],
+)
+def test_a_frame_that_is_too_long_or_empty_is_a_protocol_error(kind: int, size: int) -> None:
+    with pytest.raises(ProtocolError):
+        FrameReader().next(memoryview(frames.header(kind, size)), 0)
+
+
+@pytest.mark.parametrize("payload", [b"", b"abc", bytes(4)])
+def test_a_flow_has_a_number(payload: bytes) -> None:
+    with pytest.raises(ProtocolError):
+        frames.flow_id(payload)
+
+
+@pytest.mark.parametrize("payload", [b"", b"\x90", b"\x93\x00\xa0\x00", b"\xc1"])
+def test_visits_and_flows_that_are_none_are_protocol_errors(payload: bytes) -> None:
+    with pytest.raises(ProtocolError):
+        frames.decode_visit(payload)
+    with pytest.raises(ProtocolError):
+        frames.decode_flow(payload)
+
+
 def test_refused_survives() -> None:
     assert frames.decode_refused(frames.encode_refused(REFUSED)[4:]) == REFUSED
 
@@ -200,7 +249,8 @@ def test_refused_survives() -> None:
     "fields",
     [
         [],
-        ["0", "udp", "localhost", 80, "", 0],
+        ["0", "sctp", "localhost", 80, "", 0],
+        ["0", "tcp", "localhost", 80, "", 0, "proxy-v3"],
         ["", "tcp", "localhost", 80, "", 0],
         ["0", "tcp", "", 80, "", 0],
         ["0", "tcp", "h" * 256, 80, "", 0],

@@ -5,17 +5,24 @@ from typing import get_args
 import pytest
 
 from common.errors import ProtocolError
-from common.link_states import TRANSITIONS, LinkState, State
+from common.link_states import TRANSITIONS, WELCOMED, LinkState, State
 from common.wire import (
+    Declined,
+    Demand,
     Denied,
+    Expose,
+    Exposed,
     GoAway,
     Hello,
     Message,
     Paired,
     Ping,
     Pong,
+    Purpose,
     Ready,
     Trust,
+    Unexposed,
+    Visit,
     Welcome,
 )
 
@@ -29,6 +36,12 @@ MESSAGES: dict[type, Message] = {
     GoAway: GoAway(),
     Paired: Paired(bytes(32), bytes(16), True, 0),
     Ready: Ready(),
+    Expose: Expose(1, "tcp", "", 80),
+    Exposed: Exposed(1, 80, ""),
+    Unexposed: Unexposed(1, "", ""),
+    Demand: Demand(0, 0),
+    Visit: Visit(1, "", 0, "", 0),
+    Declined: Declined("", ""),
 }
 
 # Written out a second time, by hand: from each state, what may be said and where it leads.
@@ -44,6 +57,29 @@ ALLOWED: dict[State, dict[type, State]] = {
     },
     State.PAIRED: {Ping: State.PAIRED, Ready: State.HANDED_OVER},
     State.HANDED_OVER: {},
+    State.EXPOSING: {
+        Expose: State.EXPOSING,
+        Exposed: State.EXPOSING,
+        Unexposed: State.EXPOSING,
+        Demand: State.EXPOSING,
+        Ping: State.EXPOSING,
+        Pong: State.EXPOSING,
+        GoAway: State.EXPOSING,
+        Denied: State.CLOSED,
+    },
+    State.CHANNEL: {},
+    State.WAITING: {
+        Ping: State.WAITING,
+        Pong: State.WAITING,
+        GoAway: State.WAITING,
+        Denied: State.CLOSED,
+        Visit: State.VISITED,
+    },
+    State.VISITED: {
+        Ping: State.VISITED,
+        Ready: State.HANDED_OVER,
+        Declined: State.CLOSED,
+    },
     State.CLOSED: {},
 }
 
@@ -71,8 +107,24 @@ def test_the_table(state: State, kind: type) -> None:
     assert link.state is state
 
 
+@pytest.mark.parametrize(
+    ("purpose", "welcomed"),
+    [
+        ("pair", State.PENDING),
+        ("exposures", State.EXPOSING),
+        ("visitors", State.CHANNEL),
+        ("raw", State.WAITING),
+    ],
+)
+def test_welcome_leads_where_the_purpose_says(purpose: Purpose, welcomed: State) -> None:
+    link = LinkState()
+    link.advance(Hello([1], "reverse-proxy", "0", bytes(16), purpose=purpose))
+    link.advance(MESSAGES[Welcome])
+    assert link.state is welcomed
+
+
 def test_a_link_begins_with_the_greeting_and_every_state_can_be_reached() -> None:
-    reached = {LinkState().state}
+    reached = {LinkState().state, *WELCOMED.values()}
     for _ in State:
         reached |= {after for (before, _), after in TRANSITIONS.items() if before in reached}
     assert reached == set(State)

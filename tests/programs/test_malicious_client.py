@@ -371,8 +371,8 @@ OPENER_ON_IDLE: dict[str, tuple[bytes, str]] = {
         frames.encode_open(frames.Open("0", "tcp", "127.0.0.1", 0, "192.0.2.9", 1)),
         "not an OPEN frame",
     ),
-    "an OPEN of udp": (
-        frames.encode_open(frames.Open("0", "udp", "127.0.0.1", 53, "192.0.2.9", 1)),  # type: ignore[arg-type]
+    "an OPEN of sctp": (
+        frames.encode_open(frames.Open("0", "sctp", "127.0.0.1", 53, "192.0.2.9", 1)),  # type: ignore[arg-type]
         "not an OPEN frame",
     ),
     "an OPEN with a long name": (

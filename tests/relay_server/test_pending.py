@@ -36,13 +36,13 @@ class Bench:
         state.advance(Hello([1], "entry-point", "0", bytes(16)))
         self.link = PendingLink(
             asyncio.get_running_loop(),
-            Admitted(tls, state, PARTY, "test"),
+            Admitted(tls, state, PARTY, "test", "pair"),
             HostPort("192.0.2.1", 1),
             self,
         )
         assert self.link.send(Welcome(1, 1, 5.0))
 
-    def on_message(self, link: PendingLink, message: Message) -> None:  # noqa: ARG002
+    def on_message(self, link: PendingLink, message: Message) -> None:
         self.ready.append(link)
 
     def on_lost(self, link: PendingLink, reason: str) -> None:

@@ -25,6 +25,7 @@ from relay_server import login as login_module
 from relay_server import pair as pair_module
 from relay_server import relay as module
 from relay_server.metrics import Metrics
+from relay_server.public.side import PublicConfig, PublicSide
 from relay_server.relay import Relay
 from tests.common.fake_relay import new_client, relay_side
 from tests.common.loops import on_both_loops, run, turns, until
@@ -49,6 +50,14 @@ class Bench:
             "keys.txt",
             heartbeat_s=heartbeat_s,
             make_forwarder=make,
+            public=lambda clients, trusted: PublicSide(
+                PublicConfig(),
+                trusted=trusted,
+                clients=clients,
+                heartbeat_s=heartbeat_s,
+                make_forwarder=make,
+                metrics=self.metrics,
+            ),
             metrics=self.metrics,
             tasks=tasks,
         )

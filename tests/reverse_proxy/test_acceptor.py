@@ -7,6 +7,7 @@ import contextlib
 import socket
 import ssl
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -23,8 +24,10 @@ from common.refusals import Refusal
 from common.tls import acceptor_context
 from common.trusted_keys import TrustedKey
 from reverse_proxy.acceptor import Acceptor
+from reverse_proxy.informing import Informer
 from reverse_proxy.metrics import Metrics
 from reverse_proxy.policy import Policy
+from reverse_proxy.visitors_file import VisitorsFile
 from tests.common.fake_relay import new_client
 from tests.common.loops import on_both_loops, run, turns, until
 from tests.common.sessions import ANN, BOB, acceptor_session
@@ -92,6 +95,7 @@ class Bench:
             linger_s=60,
             policy=policy or Policy(),
             partners=cast("Partners", self.trusts),
+            informer=Informer(VisitorsFile(Path("/nonexistent"))),
             metrics=self.metrics,
         )
         self.relay = self.acceptor.relays[0]
@@ -380,7 +384,6 @@ def test_a_refusal_s_words_reach_the_opener_however_long_they_are() -> None:
         b = Bench()
         opener = await b.join()
         (desk,) = b.relay.desks
-        desk._request = frames.decode_open(b.request()[4:])
         desk._refuse(Refusal("not-permitted", "\N{SNOWMAN}" * 5000))
         await until(lambda: frames.REFUSED in opener.kinds, "refused")
         assert opener.refusal().detail.startswith("\N{SNOWMAN}" * 100)

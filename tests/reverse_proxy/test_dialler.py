@@ -205,7 +205,7 @@ def test_an_error_of_the_resolver_is_an_answer(kind: str) -> None:
 def test_a_resolver_and_an_address_may_not_take_for_ever(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dialler, "RESOLVE_TIMEOUT_S", 0.01)
+    monkeypatch.setattr("reverse_proxy.resolver.RESOLVE_TIMEOUT_S", 0.01)
     monkeypatch.setattr(dialler, "DIAL_TIMEOUT_S", 0.01)
 
     async def never(*_: object, **__: object) -> list[Any]:
