@@ -133,7 +133,7 @@ def prepare(settings: ClientSettings, role: Role) -> tuple[Client, Identity, Par
     return client, identity, partners
 
 
-def summary(addresses: Iterable[HostPort], exporter: MetricsServer | None) -> str:
+def summary(addresses: Iterable[HostPort | str], exporter: MetricsServer | None) -> str:
     """Return what the ready line says: what is bound, and where the metrics are."""
     bound = ", ".join(map(str, addresses))
     return f"{bound}, metrics {exporter.address}" if exporter else bound

@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 
 BATCH: Final = 64
 """Datagrams taken at once before the loop turns to others."""
+BATCH_BYTES: Final = 256 * 1024
+"""Bytes after which no further datagram is taken at once."""
 AGAIN_S: Final = 1.0
 """Seconds until a channel is asked for again after a refusal or a loss."""
 SWEEP_S: Final = 1.0
@@ -121,6 +123,7 @@ class DatagramPort:
     def _on_readable(self) -> None:
         out: list[bytes] = []
         now = self._loop.time()
+        taken = 0
         for _ in range(BATCH):
             try:
                 data, source = self._sock.recvfrom(_ROOM)
@@ -128,7 +131,10 @@ class DatagramPort:
                 break
             except OSError:  # an ICMP error of an earlier reply; the next datagram may be fine
                 continue
+            taken += len(data)
             self._take(data, source, now, out)
+            if taken >= BATCH_BYTES:
+                break
         if not out:
             return
         if self._channel is None or self._fin_sent:
@@ -245,7 +251,11 @@ class DatagramPort:
         if kind == frames.DATAGRAM:
             self._reply(frames.flow_id(payload), memoryview(payload)[frames.FLOW_ID.size :])
         elif kind == frames.FORGET:
-            self._flows.remove(frames.flow_id(payload))
+            number = frames.flow_id(payload)
+            if not self._fin_sent:
+                self._flows.remove(number)
+        elif kind == frames.GOAWAY:
+            self._end_stream()  # flows that never rest would hold the far end up
         elif kind == frames.FIN:
             if self._fin_sent:
                 self._over(Outcome.FINISHED, "")
@@ -261,7 +271,7 @@ class DatagramPort:
             if not self._fin_sent:
                 self._say_fin()
             self._over(Outcome.REFUSED, f"{refused.code}: {refused.detail}")
-        elif kind not in (frames.PONG, frames.GOAWAY):
+        elif kind != frames.PONG:
             raise frames.not_allowed(kind, "in a stream of datagrams")
 
     def on_drained(self) -> None:
@@ -276,8 +286,10 @@ class DatagramPort:
         """Flows have a sweep of their own."""
 
     def _reply(self, number: int, data: memoryview) -> None:
+        if self._fin_sent or self._closed:
+            return  # of a flow that is over; the numbers of the next stream may be in use already
         source = self._flows.use(number, self._loop.time())
-        if source is None or self._closed:
+        if source is None:
             return  # it has just been forgotten
         try:
             self._sock.sendto(data, source)

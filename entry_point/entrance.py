@@ -63,9 +63,12 @@ class Entrance:
             raise
 
     @property
-    def addresses(self) -> list[HostPort]:
-        """What is bound, in the order of the routes."""
-        return [each.address for each in self._listeners]
+    def addresses(self) -> list[str]:
+        """What is bound, in the order of the routes; UDP ports end with ``/udp``."""
+        return [
+            f"{each.address}/udp" if isinstance(each, DatagramPort) else str(each.address)
+            for each in self._listeners
+        ]
 
     @property
     def flows(self) -> int:

@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 
 BATCH: Final = 64
 """Datagrams of one flow taken at once before the loop turns to others."""
+BATCH_BYTES: Final = 256 * 1024
+"""Bytes after which no further datagram is taken at once."""
 MOST: Final = 2 * MOST_FLOWS
 """Flows of one stream: the opener's limit is half of it, and its FORGET may be on its way."""
 LONGEST_IDLE_S: Final = 10 * IDLE_S
@@ -214,8 +216,12 @@ class FlowDesk:
             return  # forgotten here, and FORGET is on its way
         flow.used_at = self._loop.time()
         try:
-            flow.sock.send(data)
-        except OSError:  # no room, or refused (ICMP): UDP may lose
+            try:
+                flow.sock.send(data)
+            except ConnectionRefusedError:  # what the datagram before met with (ICMP)
+                self._watch_again(number, flow)
+                flow.sock.send(data)
+        except OSError:  # no room, or refused again: UDP may lose
             self._metrics.datagrams_dropped += 1
             return
         self._metrics.datagrams_received += 1
@@ -225,25 +231,38 @@ class FlowDesk:
         flow = self._flows[number]
         flow.used_at = self._loop.time()
         out: list[bytes] = []
+        taken = 0
         for _ in range(BATCH):
             try:
                 data = flow.sock.recv(_ROOM)
             except BlockingIOError:
+                if not out:
+                    self._watch_again(number, flow)
                 break
             except OSError:  # nobody listens there (ICMP): perhaps somebody will
                 self._metrics.datagrams_dropped += 1
+                self._watch_again(number, flow)
                 continue
+            taken += len(data)
             if len(data) > frames.MAX_DATAGRAM:
                 self._metrics.datagrams_dropped += 1
                 continue
             self.sent += len(data)
             self._metrics.datagrams_sent += 1
             out.append(frames.encode_datagram(number, data))
+            if taken >= BATCH_BYTES:
+                break
         if out and self._channel.drained:
             self._channel.write(b"".join(out))
         else:
             for frame in out:
                 self._write(frame, datagram=True)
+
+    def _watch_again(self, number: int, flow: _Flow) -> None:
+        """Go on reading: libuv (uvloop) reports an error on a socket once and then watches no
+        longer, and here it is the error of one datagram."""
+        self._loop.remove_reader(flow.sock.fileno())
+        self._loop.add_reader(flow.sock.fileno(), self._on_readable, number)
 
     def _write(self, frame: bytes, *, datagram: bool) -> None:
         if self._channel.drained:
