@@ -174,7 +174,9 @@ def parse_name(text: str, kind: NameKind) -> Exposure:
     header = ""
     rest = []
     for option in options:
-        if kind == "http" and option.startswith(_HOST) and not header:
+        if kind == "http" and option.startswith(_HOST):
+            if header:
+                raise RouteError(f"{text!r}: host= is given twice; leave one out")
             header = _host_header(text, option.removeprefix(_HOST))
         else:
             rest.append(option)

@@ -51,7 +51,7 @@ async def serve(settings: ReverseProxySettings, service: Service) -> None:
     relays = relays_of(settings.server_address)
     client, identity, partners = prepare(settings, PROGRAM)
     metrics = Metrics()
-    visitors = VisitorsFile.open(settings.visitors_file)
+    visitors = VisitorsFile(settings.visitors_file)
     informer = Informer(visitors)
     size = PoolSize(settings.pool, settings.max_channels)
     loop = asyncio.get_running_loop()

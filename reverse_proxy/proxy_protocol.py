@@ -57,9 +57,16 @@ def _ends(
         entrance = ip_address(destination.partition("%")[0])
     except ValueError:
         return None
+    client, entrance = _plain(client), _plain(entrance)
     if isinstance(client, IPv4Address) and isinstance(entrance, IPv4Address):
         return client, entrance
     return _as_ipv6(client), _as_ipv6(entrance)
+
+
+def _plain(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
+    """Return an IPv4 address that a dual-stack socket gave as IPv6 in its own form."""
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return mapped or address
 
 
 def _as_ipv6(address: IPv4Address | IPv6Address) -> IPv6Address:

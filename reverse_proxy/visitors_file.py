@@ -6,6 +6,7 @@ its owner only. One that cannot be read is set aside with a warning, never overw
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import time
@@ -22,6 +23,8 @@ from reverse_proxy.visitor_addresses import MOST, Seen, VisitorAddresses
 log = logging.getLogger(__name__)
 
 SAVE_S: Final = 1.0
+SEEN_S: Final = 60.0
+"""Seconds by which the file may be late with when a client was last seen."""
 NAME: Final = "visitors.json"
 
 
@@ -38,9 +41,19 @@ class _File(msgspec.Struct, frozen=True):
 
 
 def default_path() -> Path:
-    """Return where the file is unless ``--visitors-file`` says otherwise (XDG base directories)."""
-    state = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
-    return Path(state).expanduser() / "tcp-relay" / NAME
+    """Return where the file is unless ``--visitors-file`` says otherwise.
+
+    The service manager's state directory (systemd.exec(5), StateDirectory=), or the user's (XDG
+    base directories), or that of the machine.
+    """
+    given = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    if given:
+        return Path(given) / NAME
+    try:
+        state = Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser()
+    except RuntimeError:  # a user without a home
+        state = Path("/var/lib")
+    return state / "tcp-relay" / NAME
 
 
 def read(path: Path) -> list[tuple[str, Seen]]:
@@ -62,32 +75,31 @@ def read(path: Path) -> list[tuple[str, Seen]]:
 
 
 class VisitorsFile:
-    """The table and its file.
+    """The table and its file, which is read when the first address is needed.
 
     Args:
-        path: need not exist yet.
+        path: need not exist yet; empty for the default.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: str) -> None:
+        self.path = Path(path) if path else default_path()
         self._table = VisitorAddresses()
+        self._loaded = False
         self._changed = False
-
-    @classmethod
-    def open(cls, path: str) -> VisitorsFile:
-        """Return the table as the file at ``path`` (empty: the default) remembers it."""
-        self = cls(Path(path) if path else default_path())
-        if self.path.exists():
-            self._load()
-        return self
+        self._saved_at = 0.0
 
     def stand_in(self, host: str) -> str:
         """Return the address that stands for the client at ``host``; empty if it is no address."""
+        if not self._loaded:
+            self._loaded = True
+            self._load()
+        now = time.time()
+        known = len(self._table)
         try:
-            address = self._table.stand_in(host, time.time())
+            address = self._table.stand_in(host, now)
         except ValueError:  # an opener that does not know where its source came from
             return ""
-        self._changed = True
+        self._changed |= len(self._table) != known or now - self._saved_at >= SEEN_S
         return address
 
     async def keep(self) -> None:
@@ -107,7 +119,8 @@ class VisitorsFile:
         new = self.path.with_name(f"{self.path.name}.new")
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            new.unlink(missing_ok=True)
+            fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(fd, "wb") as file:
                 file.write(msgspec.json.encode(_File(1, entries)))
             new.replace(self.path)
@@ -122,11 +135,14 @@ class VisitorsFile:
             )
             return
         self._changed = False
+        self._saved_at = time.time()
 
     def _load(self) -> None:
         try:
+            if not self.path.exists():
+                return
             found = read(self.path)
-        except SettingError as error:
+        except (SettingError, OSError) as error:
             aside = self.path.with_name(f"{self.path.name}.unreadable")
             event(
                 log,
@@ -135,7 +151,8 @@ class VisitorsFile:
                 reason=str(error),
                 kept_as=str(aside),
             )
-            self.path.replace(aside)
+            with contextlib.suppress(OSError):
+                self.path.replace(aside)
             return
         for address, seen in found[-MOST:]:
             self._table.restore(address, seen)

@@ -7,7 +7,6 @@ import contextlib
 import socket
 import ssl
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -95,7 +94,7 @@ class Bench:
             linger_s=60,
             policy=policy or Policy(),
             partners=cast("Partners", self.trusts),
-            informer=Informer(VisitorsFile(Path("/nonexistent"))),
+            informer=Informer(VisitorsFile("/nonexistent")),
             metrics=self.metrics,
         )
         self.relay = self.acceptor.relays[0]
