@@ -116,11 +116,12 @@ def _row(run: list[Route], siblings: dict[int, Listener], bind: str | None) -> E
         *_guarded(first),
         *_exposed(run, bind),
     ]
+    verb = "send datagrams" if first.protocol == "udp" else "connect"
     return ExplainRow(
         text=first.text or str(first),
-        who=f"{_who(first.source)} may connect to {_where(first, last, bind)}",
+        who=f"{_who(first.source)} may {verb} to {_where(first, last, bind)}",
         dials=f"the reverse-proxy dials {_destination(first, last)}",
-        notes=tuple(_notes(first)),
+        notes=(*_notes(first), *_told(first)),
         warnings=tuple(warnings),
     )
 
@@ -136,12 +137,13 @@ def _who(source: IPNetwork | None) -> str:
 
 
 def _where(first: Route, last: Route, bind: str | None) -> str:
+    udp = "UDP " if first.protocol == "udp" else ""
     if first.listen_port == 0:
-        port = "a free port (shown at start)"
+        port = f"a free {udp}port (shown at start)"
     elif first is last:
-        port = f"port {first.listen_port}"
+        port = f"{udp}port {first.listen_port}"
     else:
-        port = f"ports {first.listen_port} to {last.listen_port}"
+        port = f"{udp}ports {first.listen_port} to {last.listen_port}"
     return f"{port} of this machine, {f'address {bind}' if bind else 'on all its addresses'}"
 
 
@@ -159,6 +161,23 @@ def _notes(route: Route) -> list[str]:
         return [f"the name {route.host} is resolved at the reverse-proxy, not here"]
     if address.is_loopback:
         return [f"{route.host} is the machine the reverse-proxy runs on, not this one"]
+    return []
+
+
+def _told(route: Route) -> list[str]:
+    """Say how the destination learns who its client is."""
+    match route.inform:
+        case "proxy-v1" | "proxy-v2":
+            version = route.inform.removeprefix("proxy-v")
+            return [
+                f"a PROXY protocol header (version {version}) goes first: the destination has to"
+                " expect it"
+            ]
+        case "loopback":
+            return [
+                "the destination sees an address 127.x.y.z for each client; at the reverse-proxy,"
+                " reverse-proxy whois tells whose it is"
+            ]
     return []
 
 
