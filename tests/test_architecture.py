@@ -62,6 +62,7 @@ PURE_IN = {
         "http.head",
         "http.pages",
         "http.question",
+        "http.states",
         "matchmaker",
         "public.budget",
         "public.claims",

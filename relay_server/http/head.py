@@ -27,7 +27,8 @@ MOST_RESPONSE_HEAD: Final = 64 * 1024
 
 _TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
 _VALUE: Final = rb"(?:[\x21-\x7e\x80-\xff](?:[\t \x21-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)?"
-_FIELD: Final = re.compile(rb"(" + _TOKEN + rb"+):[ \t]*(" + _VALUE + rb")[ \t]*")
+# Possessive (*+): white space tried again from every byte of it would take the square of the time.
+_FIELD: Final = re.compile(rb"(" + _TOKEN + rb"+):[ \t]*+(" + _VALUE + rb")[ \t]*")
 _REQUEST_LINE: Final = re.compile(rb"(" + _TOKEN + rb"{1,32}) ([\x21-\x7e]+) HTTP/1\.([01])")
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: [\t \x21-\x7e\x80-\xff]*)?")
 _HOST: Final = re.compile(
@@ -43,17 +44,9 @@ _HOP_BY_HOP: Final = frozenset(
 _FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
 _PROTECTED: Final = _FRAMING | {b"host", b"cookie", b"authorization"}
 """Fields that ``Connection`` cannot declare to be for the next hop only, to have them dropped."""
-FORWARDED: Final = frozenset(
-    {
-        b"forwarded",
-        b"x-forwarded-for",
-        b"x-forwarded-host",
-        b"x-forwarded-port",
-        b"x-forwarded-proto",
-        b"x-real-ip",
-    }
-)
-"""What a visitor says of itself in these is not believed: they are set anew."""
+_FORWARDED: Final = frozenset({b"forwarded", b"x-real-ip"})
+_FORWARDED_PREFIX: Final = b"x-forwarded-"
+"""What a visitor says of itself in these is not believed: they are set anew, or left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +153,7 @@ def parse_response(head: bytes, request: RequestHead) -> ResponseHead:
     if line is None:
         raise HttpError(502, "the first line is no status line of HTTP/1")
     status = int(line[2])
-    lengths = {value for name, value in fields if name.lower() == b"content-length"}
+    lengths = [value for name, value in fields if name.lower() == b"content-length"]
     codings = [value.lower() for name, value in fields if name.lower() == b"transfer-encoding"]
     if len(lengths) > 1 or not all(map(_LENGTH.fullmatch, lengths)):
         raise HttpError(502, "the length of the response is not one number")
@@ -188,11 +181,16 @@ def write_request(
         host: the Host field; empty to keep what the visitor sent.
     """
     dropped = (
-        _HOP_BY_HOP | _FRAMING | FORWARDED | {b"host"} | (_connection(head.fields) - _PROTECTED)
+        _HOP_BY_HOP | _FRAMING | _FORWARDED | {b"host"} | (_connection(head.fields) - _PROTECTED)
     )
     lines = [b"%b %b HTTP/1.%d" % (head.method, head.target, head.minor)]
     lines.append(b"Host: " + (host or head.authority))
-    lines += [b"%b: %b" % field for field in head.fields if field[0].lower() not in dropped]
+    for name, value in head.fields:
+        lower = name.lower()
+        # CGI and WSGI take an underscore for a hyphen: X_Forwarded_For would be believed there.
+        meant = lower.replace(b"_", b"-")
+        if not (lower in dropped or meant in dropped or meant.startswith(_FORWARDED_PREFIX)):
+            lines.append(b"%b: %b" % (name, value))
     lines += [b"%b: %b" % field for field in forwarded]
     if head.body.kind == "chunked":
         lines.append(b"Transfer-Encoding: chunked")
@@ -208,6 +206,8 @@ def write_request(
 def write_response(head: ResponseHead, *, keep_alive: bool, upgrade: bool = False) -> bytes:
     """Return the head that the visitor gets."""
     dropped = _HOP_BY_HOP | (_connection(head.fields) - _PROTECTED)
+    if head.status < 200 or head.status == 204:  # RFC 9110, section 8.6; RFC 9112, section 6.1
+        dropped |= _FRAMING
     lines = [b"HTTP/1.1" + head.line[8:]]
     lines += [b"%b: %b" % field for field in head.fields if field[0].lower() not in dropped]
     if upgrade:

@@ -14,7 +14,6 @@ the service's are held: whoever cannot write stops the other side from being rea
 from __future__ import annotations
 
 import asyncio
-import enum
 from collections.abc import Callable
 from typing import Final, Literal, Protocol
 
@@ -27,6 +26,7 @@ from relay_server.http.connection import Connection
 from relay_server.http.exchange import Exchange
 from relay_server.http.head import MOST_HEAD, ResponseHead
 from relay_server.http.question import Question, told_of
+from relay_server.http.states import State
 from relay_server.http.wires import Wire
 
 HEAD_S: Final = 10.0
@@ -48,17 +48,6 @@ class Target(Protocol):
         self, address: HostPort, entered_at: HostPort, first: bytes, visitor: HttpVisitor
     ) -> Exchange | pages.Page:
         """Begin a stream to the service that says ``first``; or return why not."""
-
-
-class State(enum.Enum):
-    """Where a connection stands."""
-
-    HEAD = "head"
-    BODY = "body"
-    ANSWER = "answer"
-    TUNNEL = "tunnel"
-    LEAVING = "leaving"
-    OVER = "over"
 
 
 class HttpVisitor:
@@ -116,8 +105,10 @@ class HttpVisitor:
                 self._refuse(408, f"its head took longer than {HEAD_S:g} s")
             elif not self._inbox and spent_s >= IDLE_S:
                 self._leave()
-        elif self._state is State.LEAVING and spent_s >= LEAVE_S:
-            self._finish()
+        elif self._state is State.LEAVING:
+            draining = self._connection.draining  # what is cut off must not look complete
+            if spent_s >= (IDLE_S if draining else LEAVE_S):
+                self._finish(abort=draining)
 
     def stop(self) -> None:
         """Leave as soon as the visitor has its answer: the relay is about to end."""
@@ -148,15 +139,22 @@ class HttpVisitor:
         """The visitor has half-closed, or has gone."""
         if self._state is State.TUNNEL and not reset and self._exchange is not None:
             self._exchange.half_close()
-        elif self._state is State.ANSWER and not reset and not self._inbox:
+            if self._exchange is not None and self._exchange.over:  # it had ended before
+                self._leave()
+        elif self._state is State.ANSWER and not reset:
             pass  # the answer is still wanted
         else:
+            abort = reset or self._state is State.BODY
             self._drop_exchange(clean=self._state is State.HEAD and not self._inbox)
-            self._finish(abort=reset)
+            leave = self._connection.draining and not abort  # with what is on its way
+            self._leave() if leave else self._finish(abort=abort)
 
     def _go_on(self) -> None:
         """Use what is in the inbox, one request after the other."""
         while self._state is State.HEAD and self._inbox:
+            if self._connection.draining:  # it asks without reading what it is answered
+                self._connection.stop_reading()
+                return
             self._inbox = self._inbox.removeprefix(b"\r\n")  # RFC 9112, section 2.2
             end = self._inbox.find(b"\r\n\r\n") + 4
             if end < 4 and len(self._inbox) < MOST_HEAD:
@@ -266,8 +264,7 @@ class HttpVisitor:
         if self._state is State.TUNNEL:
             self._connection.say_goodbye()
             if self._connection.ended:
-                self._drop_exchange(clean=True)
-                self._finish()
+                self._leave()
         elif self._answer is not None and self._answer.until_end:
             self._drop_exchange(clean=True)
             self._leave()
@@ -348,10 +345,12 @@ class HttpVisitor:
     def _refuse(self, status: int, reason: str) -> None:
         """Answer a request that is not passed on; nothing that follows it can be trusted."""
         self._drop_exchange(clean=False)
-        if self._answer is None or self._answer.head is None:
+        if self._answer is not None and self._answer.head is not None:
+            self._finish(abort=True)  # in the middle of an answer
+        else:
             page = pages.refused(status, reason)
             self._write(pages.render(page, html=True, head_only=False, keep_alive=False))
-        self._leave()
+            self._leave()
 
     # To the visitor
 
@@ -366,6 +365,9 @@ class HttpVisitor:
             self._finish()
         elif self._exchange is not None:
             self._exchange.resume()
+        if self._state is State.HEAD:
+            self._connection.read_on()
+            self._go_on()
 
     def on_lost(self) -> None:
         """The visitor takes nothing any more."""
