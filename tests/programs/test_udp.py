@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import re
+import shutil
 import socket
 import struct
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -249,3 +252,75 @@ def test_datagrams_of_any_size_come_whole_and_in_order(suite: Suite, count: int)
             f" {total * 8 / seconds / 1e6:.0f} Mbit/s each way; {dropped:.0f} counted as dropped"
         )
         assert got >= 0.99 * count
+
+
+class NameServer(UdpServer):
+    """Answers every question with 192.0.2.53 (RFC 1035, section 4)."""
+
+    def answer(self, data: bytes) -> bytes:
+        name_end = data.index(0, 12) + 1
+        question = data[12 : name_end + 4]
+        header = data[:2] + struct.pack(">HHHHH", 0x8180, 1, 1, 0, 0)
+        record = struct.pack(">HHHIH", 0xC00C, 1, 1, 60, 4) + socket.inet_aton("192.0.2.53")
+        return header + question + record
+
+
+@pytest.mark.skipif(shutil.which("dig") is None, reason="dig is missing")
+def test_dig_asks_a_name_server(suite: Suite) -> None:
+    with NameServer() as server:
+        *_, entry_point = chain(suite, server.address)
+        port = udp_address(entry_point).port
+        for number in range(5):
+            done = subprocess.run(
+                ["dig", "@127.0.0.1", "-p", str(port), "+short", f"name{number}.example", "A"],
+                capture_output=True,
+                text=True,
+                timeout=DEADLINE_S,
+                check=True,
+            )
+            assert done.stdout.strip() == "192.0.2.53"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("iperf3") is None, reason="iperf3 is missing")
+def test_iperf3_measures_a_path_of_datagrams(suite: Suite) -> None:
+    """Its control connection is TCP, on the same port."""
+    port, listen = free_port(), free_port()
+    serving = subprocess.Popen(
+        ["iperf3", "-s", "-1", "-B", "127.0.0.1", "-p", str(port)], stdout=subprocess.DEVNULL
+    )
+    try:
+        relay = suite.relay()
+        suite.reverse_proxy(relay)
+        routes = f"{listen}:127.0.0.1:{port},{listen}:127.0.0.1:{port}/udp"
+        suite.entry_point(relay, "-r", routes)
+        done = subprocess.run(
+            [
+                *("iperf3", "-c", "127.0.0.1", "-p", str(listen), "-J"),
+                *("-u", "-b", "50M", "-l", "1400", "-t", "3"),
+            ],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+    finally:
+        serving.terminate()
+        serving.wait(10)
+    total = json.loads(done.stdout)["end"]["sum"]
+    print(f"{total['packets']} datagrams, {total['lost_percent']:.2f} % lost")
+    assert total["packets"] > 10_000
+    assert total["lost_percent"] < 2
+
+
+def test_a_refused_destination_is_told_and_others_go_on(suite: Suite) -> None:
+    with UdpServer() as server:
+        relay = suite.relay()
+        suite.reverse_proxy(relay)
+        guarded = suite.entry_point(relay, "-r", "0:169.254.169.254:53/udp")
+        with client(udp_address(guarded)) as sock:
+            sock.send(b"metadata?")
+            guarded.wait_log("guarded-address")
+        fine = suite.entry_point(relay, "-r", f"0:{server.address}/udp")
+        with client(udp_address(fine)) as sock:
+            assert ask(sock, b"fine") == b"fine"
