@@ -33,7 +33,8 @@ class Certificates:
         self._pairs = tuple(pairs)
         self._stamps = [_stamp(pair) for pair in self._pairs]
         self._contexts = [_context(*pair) for pair in self._pairs]
-        self._by_name = self._names()
+        self._names = [_names_in(path) for path, _ in self._pairs]  # of the contexts in use
+        self._by_name = self._index()
 
     @classmethod
     def of(cls, certs: Sequence[str], keys: Sequence[str]) -> Certificates | None:
@@ -72,14 +73,15 @@ class Certificates:
                     log, logging.ERROR, "certificate not changed", file=pair[0], reason=str(error)
                 )
                 continue
-            self._by_name = self._names()
+            self._names[number] = _names_in(pair[0])
+            self._by_name = self._index()
             event(log, logging.INFO, "certificate changed", file=pair[0])
 
-    def _names(self) -> dict[str, int]:
+    def _index(self) -> dict[str, int]:
         """Return which pair serves a name; of several the first."""
         by_name: dict[str, int] = {}
-        for number, (path, _) in enumerate(self._pairs):
-            for name in _names_in(path):
+        for number, names in enumerate(self._names):
+            for name in names:
                 by_name.setdefault(name.lower(), number)
         return by_name
 

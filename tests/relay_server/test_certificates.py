@@ -105,6 +105,16 @@ def test_new_files_are_used_and_broken_ones_are_not(
     assert shown(certificates.context(None)) == "new.example"
 
 
+def test_a_broken_file_keeps_its_names_when_another_changes(tmp_path: Path) -> None:
+    pairs = [make(tmp_path, "1", "a.example"), make(tmp_path, "2", "b.example")]
+    certificates = Certificates(pairs)
+    Path(pairs[1][0]).write_text("broken")
+    certificates.refresh()
+    make(tmp_path, "1", "c.example")
+    certificates.refresh()
+    assert shown(certificates.context("b.example")) == "b.example"
+
+
 def test_a_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
     pair = make(tmp_path, "1", "a.example")
     os.chmod(pair[1], 0o644)
