@@ -40,6 +40,11 @@ class MessageStream:
         self._sending = anyio.Lock()
 
     @property
+    def between_messages(self) -> bool:
+        """Whether no message is half read."""
+        return self._reader.empty
+
+    @property
     def clean(self) -> bool:
         """Whether nothing was read beyond the last message: the raw socket may be handed over."""
         return self._reader.empty and not self._tls.pending()

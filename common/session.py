@@ -145,6 +145,11 @@ class Session:
         """Return how many bytes have come that the socket will not tell of any more."""
         return self._incoming.pending + self._tls.pending()
 
+    @property
+    def decrypted(self) -> int:
+        """Bytes of a record of which the rest has been received: :meth:`recv` takes them first."""
+        return self._tls.pending()
+
     def recv(self, count: int, /) -> bytes:
         """Return at most ``count`` bytes of data, for messages before the frames; none at the end.
 

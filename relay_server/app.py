@@ -106,6 +106,18 @@ async def serve(settings: RelaySettings, service: Service) -> None:
                     "links_pending": ("Links waiting for a partner.", lambda: relay.pending),
                     "clients": ("Client processes that are connected.", lambda: relay.clients),
                     "pairs_open": ("Pairs that are joined.", lambda: relay.pairs),
+                    "exposures": (
+                        "Exposures that are held, of tenants that are away as well.",
+                        lambda: relay.public.exposures,
+                    ),
+                    "tenants_present": (
+                        "Reverse-proxies with exposures that are connected.",
+                        lambda: relay.public.tenants_present,
+                    ),
+                    "visitors": (
+                        "Visitors that are served, or wait.",
+                        lambda: relay.public.guide.visitors,
+                    ),
                     "pipes_lent": ("Pipes with bytes in them.", lambda: pipes.lent),
                 }
                 exporter = serve_metrics(settings.metrics, PROGRAM, metrics, gauges)

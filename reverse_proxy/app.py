@@ -88,6 +88,14 @@ async def serve(settings: ReverseProxySettings, service: Service) -> None:
     if settings.metrics:
         gauges = {
             "channels": ("Channels, idle and busy.", lambda: acceptor.channels),
+            "visitor_channels": (
+                "Channels for visitors, idle and busy, and raw streams.",
+                lambda: sum(each.channels for each in sides),
+            ),
+            "exposures": (
+                "Exposures that are public now.",
+                lambda: sum(len(each.exposer.public) for each in sides),
+            ),
             "links_pending": ("Links dialled or waiting for a partner.", lambda: acceptor.pending),
         }
         counters = {

@@ -11,6 +11,7 @@ import enum
 import logging
 import socket
 from collections.abc import Callable
+from typing import Final
 
 from common import frames
 from common.channel import Channel, log_idle_loss
@@ -25,6 +26,9 @@ from reverse_proxy.houses import House, Request
 from reverse_proxy.informing import Informer
 
 log = logging.getLogger(__name__)
+
+
+_DATAGRAMS: Final = (frames.FLOW, frames.DATAGRAM, frames.FORGET)
 
 
 class _Mood(enum.Enum):
@@ -100,6 +104,8 @@ class Desk:
         elif kind == frames.FIN and self._mood is _Mood.REFUSING:
             self._mood = _Mood.IDLE
             self.channel.write(frames.encode(frames.DONE))
+        elif kind in _DATAGRAMS and self._mood is _Mood.REFUSING:
+            pass  # sent before the opener knew of the refusal
         elif kind == frames.RESET and self._mood is _Mood.REFUSING:
             self.channel.close()
             self._on_end(self)

@@ -82,6 +82,7 @@ class PublicSide:
         self._informer = informer
         self._metrics = metrics
         self._mark = HighWater(linger_s)
+        self._raw_mark = HighWater(linger_s)
         self._desks: set[Desk] = set()
         self._stopping = False
         self._quiet = anyio.Event()
@@ -186,7 +187,8 @@ class PublicSide:
     def _raw_wanted(self) -> int:
         if not self._has_public(raw=True):
             return 0
-        wanted = max(self._size.minimum, self.exposer.waiting.raw)
+        needed = max(self._size.minimum, self.exposer.waiting.raw)
+        wanted = self._raw_mark.observe(needed, self._loop.time())
         return min(wanted, self._size.limit - len(self._raw.joints) - self._raw_links.joining)
 
     def _shrink(self) -> None:

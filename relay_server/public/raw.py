@@ -49,6 +49,8 @@ class RawVisitor:
         on_end: Callable[[RawVisitor], None],
     ) -> None:
         self.claim = claim
+        self.calls = 0
+        """Links that have been told of this visitor."""
         self.accepted_at = loop.time()
         self._loop = loop
         self._sock = sock
@@ -65,10 +67,15 @@ class RawVisitor:
 
     def call(self, link: PendingLink) -> None:
         """Tell a raw link of this visitor; its answer, or its loss, is handed in here."""
+        self.calls += 1
         self._deadline = self._loop.call_later(
             ANSWER_S, link.lose, f"no answer to VISIT within {ANSWER_S:g} s"
         )
         link.send(visit(self.claim, self._address, self._entered_at))
+
+    def call_off(self) -> None:
+        """Expect no answer any more: the link was lost."""
+        self._settle()
 
     def declined(self, answer: Declined) -> None:
         """Take the reverse-proxy's no."""

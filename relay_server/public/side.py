@@ -50,6 +50,8 @@ log = logging.getLogger(__name__)
 
 SILENT_HEARTBEATS = 3
 """Heartbeats without a sign of life after which a link is dead."""
+MOST_CALLS = 3
+"""Raw links that are told of a visitor, one after the other, if they are lost before an answer."""
 LINKS_PER_TENANT = 8192
 """Links of all purposes of one tenant: twice the largest pool by default, for visitors and raw."""
 
@@ -123,6 +125,11 @@ class PublicSide:
         self._heartbeat_s = heartbeat_s
         self._metrics = metrics
         self._stopping = False
+
+    @property
+    def tenants_present(self) -> int:
+        """Tenants that are connected."""
+        return sum(each.present for each in self._tenants.values())
 
     @property
     def exposures(self) -> int:
@@ -219,7 +226,13 @@ class PublicSide:
             self._drop_if_empty(tenant)
         else:
             caller = tenant.forget_raw(link)
-            if caller is not None:
+            if caller is None:
+                return
+            if caller.calls < MOST_CALLS and not self._stopping:
+                # Nothing of the visitor's has been sent: the link was given up just then.
+                caller.call_off()
+                tenant.open_raw(caller, caller.claim.hold_s)
+            else:
                 caller.fail(Outcome.LOST, reason)
 
     def _tenant(self, link: PendingLink) -> Tenant | None:

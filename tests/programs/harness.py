@@ -102,15 +102,25 @@ class Program:
 
     def addresses(self) -> list[HostPort]:
         """Return what the ready line says is bound; all-addresses are reached by loopback."""
-        bound = [each for each in self.ready().split(", ") if not each.startswith("metrics ")]
+        bound = [
+            each
+            for each in self.ready().split(", ")
+            if not each.startswith("metrics ") and " -> " not in each
+        ]
         return [
             HostPort("127.0.0.1", each.port) if each.host in ("::", "0.0.0.0") else each
             for each in (parse_host_port(text) for text in bound)
         ]
 
+    def exposed(self) -> list[HostPort]:
+        """Return the public ports that a reverse-proxy holds, in the order they were granted."""
+        self.ready()
+        found = re.findall(r" exposed .*public=([^/\s\"]+:\d+)(?:/udp)? ", self.log)
+        return [parse_host_port(each) for each in found]
+
     def metrics(self) -> dict[str, float]:
         """Return the program's own counters and gauges, without the program's prefix."""
-        match = re.search(r"metrics (\S+)", self.ready())
+        match = re.search(r"metrics ([^\s,]+)", self.ready())
         assert match, f"{self.name} was started without --metrics"
         with urllib.request.urlopen(f"http://{match[1]}/metrics", timeout=10) as answer:
             text = answer.read().decode()
