@@ -232,6 +232,7 @@ class Desk:
             log,
             logging.INFO if outcome is Outcome.FINISHED else logging.WARNING,
             "stream",
+            budget_key=self._house.budget_key(outcome),
             source=str(request.source) if request else None,
             destination=str(request.destination) if request else None,
             outcome=outcome.value,

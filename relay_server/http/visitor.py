@@ -250,8 +250,8 @@ class HttpVisitor:
             return
         if answer.switched:
             self._state = State.TUNNEL
-        for piece in pieces:
-            self._write(piece)
+        # A head and what follows it go out as one: a call less, and a packet less.
+        self._write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
         if self._state is State.TUNNEL:
             self._connection.read_on()
             rest, self._inbox = self._inbox, b""
