@@ -67,6 +67,7 @@ PURE_IN = {
         "public.budget",
         "public.claims",
         "public.first_bytes",
+        "public.name_table",
     ],
     "reverse_proxy": ["policy", "proxy_protocol", "visitor_addresses"],
 }

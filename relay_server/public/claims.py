@@ -15,23 +15,22 @@ Invariant: a port or name is never held by two keys.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from common.addresses import IPNetwork, parse_host, parse_network
+from common.addresses import LONGEST_NAME, IPNetwork, parse_host, parse_host_port, parse_network
 from common.errors import AddressError
 from common.keys import PublicKey
 from common.refusals import Refusal
 from common.source_table import SourceTable
 from common.trusted_keys import TrustedKey
 from common.wire import MAX_EXPOSURES, Expose, Kind
+from relay_server.public.name_table import NameTable
 
 Owner = tuple[bytes, bytes]
 """A key (32 bytes) and a process (16 bytes)."""
 
-_LABEL: Final = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 _PORT_KINDS: Final = ("tcp", "udp")
 
 
@@ -84,8 +83,7 @@ class Claims:
 
     Args:
         domain: where names without a dot are put below; empty: they are refused.
-        http, https: whether host names are served over HTTP and over TLS.
-        terminates: whether the relay has certificates, so that ``http`` names are served over TLS.
+        http, https: whether host names of each kind are served.
         reserve_s: seconds that a claim is kept while its reverse-proxy is away.
     """
 
@@ -94,7 +92,7 @@ class Claims:
         self._served = {"http": http, "https": https}
         self._reserve_s = reserve_s
         self._ports: dict[tuple[Kind, int], SourceTable[Claim]] = {}
-        self._names: dict[Kind, dict[str, Claim]] = {"http": {}, "https": {}}
+        self._names: dict[Kind, NameTable[Claim]] = {"http": NameTable(), "https": NameTable()}
         self._owned: dict[Owner, dict[int, Claim]] = {}
         self._per_key: dict[bytes, int] = {}
 
@@ -114,14 +112,10 @@ class Claims:
             listen_host: the address that public ports are bound to, for ``permitlisten=``.
             trusted: the key that asks.
         """
-        try:
-            if asked.source:
-                parse_network(asked.source)
-        except AddressError as error:
-            return Refusal("bad-exposure", f"the source of {_asked(asked)}: {error}")
+        wrong = _what_is_wrong(asked)
+        if wrong:
+            return Refusal("bad-exposure", f"{_asked(asked)}: {wrong}")
         if asked.kind in _PORT_KINDS:
-            if asked.raw and asked.kind == "udp":
-                return Refusal("bad-exposure", "a UDP port cannot be raw")
             return trusted.check_listen(listen_host, asked.port) or ""
         name = self._full_name(asked)
         if isinstance(name, Refusal):
@@ -136,16 +130,10 @@ class Claims:
             port: the port that is asked for, or a free one in place of 0.
         """
         source = parse_network(asked.source) if asked.source else None
-        rivals = self._rivals(asked.kind, host, port)
-        other = next((each for each in rivals if each.owner[0] != owner[0]), None)
-        if other is not None:
-            return self._held(asked, other)
-        if asked.kind == "udp":
-            replaced = rivals
-        elif asked.kind == "tcp":
-            replaced = [each for each in rivals if each.source == source]
-        else:
-            replaced = [each for each in rivals if each.host == host]
+        for rival in self._rivals(asked.kind, host, port):
+            if rival.owner[0] != owner[0]:
+                return self._held(asked, rival)
+        replaced = self._predecessors(asked.kind, host, port, source)
         same_id = self._owned.get(owner, {}).get(asked.id)
         if same_id is not None and same_id not in replaced:
             replaced.append(same_id)
@@ -171,7 +159,7 @@ class Claims:
         if claim.kind in _PORT_KINDS:
             self._ports.setdefault((claim.kind, port), SourceTable()).put(source, claim)
         else:
-            self._names[claim.kind][host] = claim
+            self._names[claim.kind].put(host, claim)
         return Granted(claim, tuple(replaced))
 
     # Finding
@@ -187,12 +175,7 @@ class Claims:
 
     def name(self, kind: Kind, host: str) -> Claim | None:
         """Return the claim for a host name (lower-case, without port and final dot)."""
-        names = self._names[kind]
-        claim = names.get(host)
-        while claim is None and "." in host:
-            host = host.partition(".")[2]
-            claim = names.get(f"*.{host}")
-        return claim
+        return self._names[kind].match(host)
 
     def of(self, owner: Owner) -> list[Claim]:
         """Return what one process holds."""
@@ -217,7 +200,7 @@ class Claims:
             if not table:
                 del self._ports[claim.kind, claim.port]
         else:
-            del self._names[claim.kind][claim.host]
+            self._names[claim.kind].remove(claim.host)
 
     def lost(self, owner: Owner, now: float) -> None:
         """Note that a process is away from ``now`` on."""
@@ -238,18 +221,28 @@ class Claims:
 
     # Details
 
-    def _rivals(self, kind: Kind, host: str, port: int) -> list[Claim]:
+    def _rivals(self, kind: Kind, host: str, port: int) -> Iterator[Claim]:
         """Return the claims that would share visitors with one for ``host`` or ``port``."""
         if kind in _PORT_KINDS:
             table = self._ports.get((kind, port))
-            return [] if table is None else table.values()
-        # A name means the same to a visitor over HTTP and over TLS: both kinds count.
-        return [
-            each
-            for names in self._names.values()
-            for each in names.values()
-            if _overlap(each.host, host)
-        ]
+            yield from [] if table is None else table.values()
+        else:  # a name means the same to a visitor over HTTP and over TLS: both kinds count
+            for names in self._names.values():
+                yield from names.overlapping(host)
+
+    def _predecessors(
+        self, kind: Kind, host: str, port: int, source: IPNetwork | None
+    ) -> list[Claim]:
+        """Return the claims whose place one for the same would take."""
+        if kind not in _PORT_KINDS:
+            claim = self._names[kind].get(host)
+        elif (table := self._ports.get((kind, port))) is None:
+            return []
+        elif kind == "udp":
+            return table.values()
+        else:
+            claim = table.get(source)
+        return [] if claim is None else [claim]
 
     def _held(self, asked: Expose, holder: Claim) -> Refusal:
         key = PublicKey(holder.owner[0]).fingerprint
@@ -268,37 +261,54 @@ class Claims:
             )
         name = asked.host.lower().removesuffix(".")
         below = name.removeprefix("*.")
-        labels = below.split(".")
         try:
-            valid = all(map(_LABEL.fullmatch, labels)) and parse_host(below) == below
+            valid = asked.host.isascii() and parse_host(below) == below and ":" not in below
         except AddressError:
             valid = False
-        if not valid or len(name) > 253 or labels[-1].isdecimal():
+        if not valid or below.endswith(".") or below.replace(".", "").isdecimal():
             return Refusal(
                 "bad-name",
                 f"{asked.host!r} is not a host name; write a name such as app, app.example.org or"
                 " *.example.org (others in their xn-- form)",
             )
-        if len(labels) > 1:
-            return name
-        if not self._domain:
+        if "." not in below:
+            if not self._domain:
+                return Refusal(
+                    "no-domain",
+                    f"{asked.host!r} has no domain, and the relay none to put it below: give the"
+                    " full name, or start the relay with --domain",
+                )
+            name = f"{name}.{self._domain}"
+        if len(name) > LONGEST_NAME:
             return Refusal(
-                "no-domain",
-                f"{asked.host!r} has no domain, and the relay none to put it below: give the full"
-                " name, or start the relay with --domain",
+                "bad-name",
+                f"{name!r} has {len(name)} characters; a name has {LONGEST_NAME} at most",
             )
-        return f"{name}.{self._domain}"
+        return name
 
 
-def _overlap(one: str, other: str) -> bool:
-    """Whether a visitor could mean both names, wildcards considered."""
-    if one == other:
-        return True
-    return _covers(one, other) or _covers(other, one)
-
-
-def _covers(wildcard: str, name: str) -> bool:
-    return wildcard.startswith("*.") and name.removeprefix("*.").endswith(wildcard[1:])
+def _what_is_wrong(asked: Expose) -> str:
+    """Return why an exposure cannot be meant as it stands; empty if it can."""
+    try:
+        if asked.source:
+            parse_network(asked.source)
+    except AddressError as error:
+        return f"the source: {error}"
+    if asked.raw and asked.kind not in ("tcp", "https"):
+        return "only TCP ports and https names can be raw"
+    if asked.kind in _PORT_KINDS:
+        return "a port has no host name" if asked.host else ""
+    if asked.port or asked.source:
+        return "a host name has neither port nor source of its own; expose a port for that"
+    header = asked.host_header
+    try:
+        if header and (not header.isprintable() or " " in header):  # the parser below trims
+            return f"its Host: {header!r} is none; write one such as app.example.org:8080"
+        if header:
+            parse_host_port(header, default_port=80)
+    except AddressError as error:
+        return f"its Host: {error}"
+    return ""
 
 
 def _asked(asked: Expose) -> str:
