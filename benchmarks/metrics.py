@@ -29,6 +29,8 @@ METRICS: Final = {
     "p99": Metric("Ping-pong of 64 bytes, round trip, p99", "µs", 1),
     "connections": Metric("New connections", "1/s", 0, higher_is_better=True),
     "cpu_per_connection": Metric("CPU of all its programs, a connection", "ms", 3),
+    "requests": Metric("HTTP requests, 64 connections", "1/s", 0, higher_is_better=True),
+    "cpu_per_1000_requests": Metric("CPU of all its programs, 1,000 HTTP requests", "s", 3),
     "resident": Metric("Resident memory, idle, the largest of its programs", "MiB", 1),
     "relay_resident": Metric("Resident memory of the relay, idle", "MiB", 1),
     "relay_resident_2000": Metric("Resident memory of the relay, 2,000 idle pairs", "MiB", 1),

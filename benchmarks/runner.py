@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from benchmarks.processes import Process, UnavailableError
+from benchmarks.processes import Process, UnavailableError, find_program, free_ports
 from benchmarks.results import Results
 from benchmarks.systems import SYSTEMS
 from benchmarks.systems.base import ROOT, Place, System, python_module
@@ -19,6 +19,17 @@ from benchmarks.systems.suite import Suite, make_keys
 from benchmarks.workloads import WORKLOADS
 from benchmarks.workloads.base import RunError
 from benchmarks.workloads.memory import crowded, idle
+
+_NGINX = """\
+daemon off; worker_processes 1; pid {room}/nginx.pid; error_log stderr;
+events {{ worker_connections 1024; }}
+http {{
+  access_log off; keepalive_requests 100000000;
+  client_body_temp_path {room}/a; proxy_temp_path {room}/b; fastcgi_temp_path {room}/c;
+  uwsgi_temp_path {room}/d; scgi_temp_path {room}/e;
+  server {{ listen 127.0.0.1:{port} backlog=1024; location / {{ return 200 hello; }} }}
+}}
+"""
 
 
 @dataclass(frozen=True)
@@ -48,7 +59,8 @@ def run(plan: Plan, console: Console) -> Results:
     with ExitStack() as stack, _progress(console) as progress:
         place = _place(stack)
         systems = _start(plan, place, results, stack)
-        steps = plan.rounds * len(systems) * len(plan.workloads)
+        jobs = sum(len(system.workloads & {*plan.workloads}) for system in systems)
+        steps = plan.rounds * jobs
         task = progress.add_task("memory", total=steps)
         try:
             if plan.memory:
@@ -58,6 +70,8 @@ def run(plan: Plan, console: Console) -> Results:
                 turn = number % len(systems)
                 for name in plan.workloads:
                     for system in [*systems[turn:], *systems[:turn]]:
+                        if name not in system.workloads:
+                            continue
                         what = f"round {number + 1}: {name}, {system.title}"
                         progress.update(task, description=what)
                         try:
@@ -108,9 +122,26 @@ def _place(stack: ExitStack) -> Place:
     destination = Process("destination", command, directory, {"PYTHONPATH": str(ROOT)})
     stack.callback(destination.close)
     host, _, port = destination.wait_ready().rpartition(":")
-    place = Place(directory, (host, int(port)))
+    place = Place(directory, (host, int(port)), _web(directory, stack))
     make_keys(place)
     return place
+
+
+def _web(directory: Path, stack: ExitStack) -> tuple[str, int] | None:
+    """Start an HTTP server, if there is one."""
+    room = directory / "web"
+    room.mkdir()
+    try:
+        program = find_program("nginx")
+        (port,) = free_ports(1)
+        config = room / "nginx.conf"
+        config.write_text(_NGINX.format(room=room, port=port))
+        server = Process("nginx", [program, "-c", config, "-p", room], room)
+        stack.callback(server.close)
+        server.wait_listening(port)
+    except UnavailableError:
+        return None
+    return "127.0.0.1", port
 
 
 @contextmanager

@@ -19,12 +19,13 @@ class Target:
     bound: float
     to: str = ""
     at_least: bool = False
+    system: str = SUITE
 
     def measured(self, results: Results) -> Summary | None:
         """Return the figure or the ratio, or ``None`` if it was not measured."""
         if self.to:
-            return results.ratio(self.metric, SUITE, self.to)
-        return results.summary(self.metric, SUITE)
+            return results.ratio(self.metric, self.system, self.to)
+        return results.summary(self.metric, self.system)
 
     def met(self, measured: Summary) -> bool:
         """Whether the median keeps the bound."""
@@ -43,6 +44,37 @@ TARGETS: Final = (
     Target("64-byte ping-pong, p50", "p50", 1.0, BASELINE),
     Target("new connections per second", "connections", 2.5, BASELINE, at_least=True),
     Target("relay CPU per GB, to HAProxy splicing TCP", "relay_cpu_per_gb", 1.0, "haproxy-tcp"),
+    *(
+        Target(f"exposed port, {way}", metric, 1.0, BASELINE, at_least=more, system="exposed")
+        for way, metric, more in (
+            ("throughput, visitor to service", "upload", True),
+            ("throughput, service to visitor", "download", True),
+            ("64-byte ping-pong, p50", "p50", False),
+        )
+    ),
+    *(
+        Target(
+            f"raw exposed port, {way}, to HAProxy splicing twice",
+            metric,
+            1.0,
+            "haproxy-tcp-2",
+            at_least=more,
+            system="exposed-raw",
+        )
+        for way, metric, more in (
+            ("throughput, visitor to service", "upload", True),
+            ("throughput, service to visitor", "download", True),
+            ("64-byte ping-pong, p50", "p50", False),
+        )
+    ),
+    Target(
+        "HTTP requests through a host name, to HAProxy in HTTP mode",
+        "requests",
+        0.5,
+        "haproxy-http",
+        at_least=True,
+        system="named",
+    ),
     Target("resident memory of each program, idle", "resident", 45),
     Target("resident memory of the relay, 2,000 idle pairs", "relay_resident_2000", 70),
 )

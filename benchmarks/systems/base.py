@@ -20,10 +20,12 @@ class Place:
     Args:
         directory: for configuration and logs; removed in the end.
         destination: host and port that every system forwards to.
+        web: host and port of an HTTP server, for systems that speak HTTP; or none.
     """
 
     directory: Path
     destination: tuple[str, int]
+    web: tuple[str, int] | None = None
 
     @property
     def certificate(self) -> Path:
@@ -49,6 +51,10 @@ class System:
     title = ""
     security = ""
     """What a machine in the middle can read: shown beside the figures."""
+    workloads: frozenset[str] = frozenset({"bulk", "pingpong", "connections"})
+    """What can be measured on it."""
+    http_host = ""
+    """The Host that HTTP requests name."""
 
     def __init__(self, place: Place) -> None:
         self.place = place

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.processes import Process, find_program, free_ports
+from benchmarks.processes import Process, UnavailableError, find_program, free_ports
 from benchmarks.systems.base import System
 
 _GLOBAL = """\
@@ -27,9 +27,13 @@ defaults
 """
 
 
+_HTTP = _GLOBAL.replace("mode tcp", "mode http\n    option forwardfor\n    http-reuse safe")
+
+
 def _start(system: System, name: str, directory: Path, port: int, listen: str) -> Process:
     config = directory / f"{name}.cfg"
-    config.write_text(f"{_GLOBAL}\nlisten {name}\n{listen}")
+    common = _HTTP if "http" in system.workloads else _GLOBAL
+    config.write_text(f"{common}\nlisten {name}\n{listen}")
     process = system.run(name, [find_program("haproxy"), "-db", "-f", config], directory)
     process.wait_listening(port)
     return process
@@ -55,6 +59,29 @@ class HaproxySplice(System):
         self.address = ("127.0.0.1", port)
 
 
+class HaproxySpliceTwice(System):
+    """Client -> HAProxy -> HAProxy -> destination; plain TCP, spliced by the kernel."""
+
+    name = "haproxy-tcp-2"
+    title = "HAProxy, TCP splice, twice"
+    security = "none"
+
+    def start(self) -> None:
+        """Start the far one, then the near one."""
+        room = self.place.room(self.name)
+        ports = free_ports(2)
+        host, target = self.place.destination
+        for name, port in zip(("far", "near"), ports, strict=True):
+            listen = f"""\
+    bind 127.0.0.1:{port}
+    option splice-auto
+    server next {host}:{target}
+"""
+            _start(self, f"haproxy-{name}", room, port, listen)
+            host, target = "127.0.0.1", port
+        self.address = (host, target)
+
+
 class HaproxyTls(System):
     """Client -> HAProxy -> TLS -> HAProxy -> destination."""
 
@@ -69,7 +96,7 @@ class HaproxyTls(System):
         pem = room / "server.pem"
         pem.write_text(self.place.certificate.read_text() + self.place.key.read_text())
         pem.chmod(0o600)
-        host, target = self.place.destination
+        host, target = self._target()
         server = f"""\
     bind 127.0.0.1:{inner} ssl crt {pem}
     server destination {host}:{target}
@@ -81,3 +108,20 @@ class HaproxyTls(System):
         _start(self, "haproxy-server", room, inner, server)
         _start(self, "haproxy-client", room, port, client)
         self.address = ("127.0.0.1", port)
+
+    def _target(self) -> tuple[str, int]:
+        return self.place.destination
+
+
+class HaproxyHttp(HaproxyTls):
+    """Client -> HAProxy in HTTP mode -> TLS -> HAProxy in HTTP mode -> HTTP server."""
+
+    name = "haproxy-http"
+    title = "HAProxy, HTTP, TLS pair"
+    workloads = frozenset({"http"})
+    http_host = "app.example.org"
+
+    def _target(self) -> tuple[str, int]:
+        if self.place.web is None:
+            raise UnavailableError("no HTTP server is installed (nginx)")
+        return self.place.web

@@ -27,7 +27,33 @@ def make_keys(place: Place) -> None:
         )
 
 
-class Suite(System):
+class Programs(System):
+    """Programs of this suite, started with the benchmark's keys."""
+
+    def __init__(self, place: Place, tree: Path = ROOT, room: str = "") -> None:
+        super().__init__(place)
+        self._tree = tree
+        self._room = place.room(room or self.name)
+
+    def _start(self, program: str, *arguments: str) -> Process:
+        certificates = self._room / "cert"
+        if not certificates.exists():
+            certificates.symlink_to(self.place.certificate.parent)
+        process = self.run(
+            program,
+            [*python_module(program.replace("-", "_")), *arguments],
+            self._room,
+            {"PYTHONPATH": str(self._tree)},
+        )
+        process.wait_ready()
+        return process
+
+    @staticmethod
+    def _bound(process: Process, number: int = 0) -> str:
+        return process.wait_ready().split(", ")[number]
+
+
+class Suite(Programs):
     """Client -> entry-point -> relay-server -> reverse-proxy -> destination.
 
     Args:
@@ -43,11 +69,10 @@ class Suite(System):
     def __init__(
         self, place: Place, *, tree: Path = ROOT, label: str = "", channels: int = 0
     ) -> None:
-        super().__init__(place)
         if label:
             self.name, self.title = label, f"this suite, tree {label}"
-        self._tree, self._label, self._channels = tree, label, channels
-        self._room = place.room(f"{self.name}-{channels}")
+        super().__init__(place, tree, f"{self.name}-{channels}")
+        self._label, self._channels = label, channels
 
     def start(self) -> None:
         """Start the three programs, each ready before the next."""
@@ -66,23 +91,6 @@ class Suite(System):
     def again(self, *, channels: int) -> Suite:
         """Return another one from the same tree."""
         return Suite(self.place, tree=self._tree, label=self._label, channels=channels)
-
-    def _start(self, program: str, *arguments: str) -> Process:
-        certificates = self._room / "cert"
-        if not certificates.exists():
-            certificates.symlink_to(self.place.certificate.parent)
-        process = self.run(
-            program,
-            [*python_module(program.replace("-", "_")), *arguments],
-            self._room,
-            {"PYTHONPATH": str(self._tree)},
-        )
-        process.wait_ready()
-        return process
-
-    @staticmethod
-    def _bound(process: Process) -> str:
-        return process.wait_ready().split(", ")[0]
 
     def _wait_channels(self, entry_point: Process, count: int) -> None:
         """Wait until so many channels are idle: as many pairs are joined at the relay."""
