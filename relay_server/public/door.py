@@ -29,13 +29,14 @@ from common.sockets import close_with_reset, end_with_reset
 from relay_server.admission import Admission, source_of
 from relay_server.metrics import Metrics
 from relay_server.public.first_bytes import Http, Other, Silent, Tls, Tunnel, Verdict
-from relay_server.public.peek import Peek
+from relay_server.public.peek import DEADLINE_S, Peek
 
 log = logging.getLogger(__name__)
 
 SILENT_S: Final = 0.3
 """Seconds after which a connection that says nothing is taken for one that waits to be spoken to:
-SSH, SMTP, MySQL. A tunnel client's first bytes come with the end of the TCP handshake."""
+SSH, SMTP, MySQL. A tunnel client's first bytes come with the end of the TCP handshake. Where
+nothing waits to be spoken to nothing is taken for it: a segment that is lost costs a second."""
 
 
 class Router(Protocol):
@@ -125,7 +126,9 @@ class Door:
             self._strangers.leave(peek, source)
             self._lead(sock, address, verdict)
 
-        peek = Peek(self._loop, sock, decided, silent_s=SILENT_S)
+        exposed = self._router.has_exposure(self.address.port)
+        silent_s = SILENT_S if exposed else DEADLINE_S
+        peek = Peek(self._loop, sock, decided, silent_s=silent_s)
         evicted = self._strangers.admit(peek, source)
         if evicted is not None:
             self._metrics.connections_evicted += 1

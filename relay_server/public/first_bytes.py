@@ -3,6 +3,8 @@
 Needed where several things share a port. Nothing is taken for TLS or HTTP that is not: a
 ClientHello (RFC 8446, section 4.1.2) is read as far as its extensions, over as many records as it
 comes in, and HTTP has a first line that ends in its version (RFC 9112, section 3).
+
+Invariant: it does not matter in what pieces the bytes come. What is decided stays decided.
 """
 
 from __future__ import annotations
@@ -16,12 +18,17 @@ from common.wire import ALPN
 MOST: Final = 16 * 1024
 """Bytes that are looked at; a ClientHello has 2 KiB at most in practice, a request line 8."""
 
+MOST_RECORDS: Final = 64
+"""Records of a ClientHello: stacks send one, some tools a dozen; a look must cost little."""
+
 _HANDSHAKE: Final = 22  # the content type of a record (RFC 8446, section 5.1)
 _CLIENT_HELLO: Final = 1
 _SNI: Final = 0  # RFC 6066, section 3
 _ALPN: Final = 16  # RFC 7301, section 3.1
-_REQUEST: Final = re.compile(rb"[A-Z]{1,20} [^\r\n]*? ?HTTP/[12]\.[0-9]\r?\n")
-_MAYBE_REQUEST: Final = re.compile(rb"[A-Z]{1,20}( [\x21-\xff]*( [HTP/12.0-9]*\r?)?)?\Z")
+_METHOD: Final = re.compile(rb"[A-Z][A-Z-]{0,19}")
+_TARGET: Final = re.compile(rb"[\x21-\xff]*")
+_VERSION: Final = re.compile(rb"HTTP/[12]\.[0-9]\r?\n")
+_USUAL_VERSION: Final = b"HTTP/1.1\r\n"
 _NAME: Final = re.compile(rb"[A-Za-z0-9_.-]{1,253}")
 
 
@@ -98,9 +105,17 @@ def classify(data: bytes, *, ended: bool = False) -> Verdict | None:
 
 
 def _text(data: bytes) -> Verdict | None:
-    if _REQUEST.match(data):
+    method, space, rest = data.partition(b" ")
+    if not _METHOD.fullmatch(method):
+        return Other()
+    target, space, version = rest.partition(b" ")
+    if not _TARGET.fullmatch(target):
+        return Other()
+    if _VERSION.match(version):
         return Http()
-    return None if _MAYBE_REQUEST.match(data) else Other()
+    if space and not _VERSION.match(version + _USUAL_VERSION[len(version) :]):
+        return Other()
+    return None
 
 
 def _tls(data: bytes) -> Verdict:
@@ -111,14 +126,18 @@ def _tls(data: bytes) -> Verdict:
     hello.skip(hello.number(1))  # compression methods
     sni: str | None = None
     ours = False
-    extensions = _Reader(hello.take(hello.number(2))) if hello.left else _Reader(b"")
+    extensions = hello.rest() if hello.left else _Reader(b"")
+    seen: set[int] = set()
     while extensions.left:
         kind = extensions.number(2)
         body = _Reader(extensions.take(extensions.number(2)))
-        if kind == _SNI and sni is None:
-            sni = _server_name(body)
+        if kind in seen:  # RFC 8446, section 4.2
+            raise _Bad
+        seen.add(kind)
+        if kind == _SNI:
+            sni = _server_name(body.rest())
         elif kind == _ALPN:
-            protocols = _Reader(body.take(body.number(2)))
+            protocols = body.rest()
             while protocols.left:
                 ours |= protocols.take(protocols.number(1)) == ALPN.encode()
     return Tunnel() if ours else Tls(sni)
@@ -126,42 +145,42 @@ def _tls(data: bytes) -> Verdict:
 
 def _handshake(data: bytes) -> bytes:
     """Return the body of the ClientHello, put together from its records."""
-    message, at = b"", 0
-    while True:
+    message, at = bytearray(), 0
+    for _ in range(MOST_RECORDS):
         record = data[at : at + 5]
         if (record and record[0] != _HANDSHAKE) or (len(record) > 1 and record[1] != 3):
             raise _Bad
-        if message[:1] not in (b"", bytes((_CLIENT_HELLO,))):
-            raise _Bad
-        if len(message) >= 4:
-            length = int.from_bytes(message[1:4], "big")
-            if length > MOST:
-                raise _Bad
-            if len(message) >= 4 + length:
-                return message[4 : 4 + length]
         if len(record) < 5:
             raise _Short
         size = int.from_bytes(record[3:], "big")
         if not 0 < size <= 2**14:
             raise _Bad
-        message += data[at + 5 : at + 5 + size]
-        if at + 5 + size > len(data):
-            if message[:1] not in (b"", bytes((_CLIENT_HELLO,))):
+        at += 5
+        message += data[at : at + size]
+        at += size
+        if message and message[0] != _CLIENT_HELLO:
+            raise _Bad
+        if len(message) >= 4:
+            end = 4 + int.from_bytes(message[1:4], "big")
+            if end > MOST:
                 raise _Bad
+            if len(message) >= end:
+                return bytes(message[4:end])
+        if at > len(data):
             raise _Short
-        at += 5 + size
+    raise _Bad
 
 
-def _server_name(body: _Reader) -> str | None:
-    names = _Reader(body.take(body.number(2)))
+def _server_name(names: _Reader) -> str | None:
+    found: str | None = None
     while names.left:
         kind = names.number(1)
         name = names.take(names.number(2))
         if kind == 0:
-            if not _NAME.fullmatch(name):
+            if found is not None or not _NAME.fullmatch(name):
                 raise _Bad
-            return name.decode("ascii").lower().removesuffix(".")
-    return None
+            found = name.decode("ascii").lower().removesuffix(".")
+    return found
 
 
 class _Reader:
@@ -183,6 +202,13 @@ class _Reader:
 
     def skip(self, count: int) -> None:
         self.take(count)
+
+    def rest(self) -> _Reader:
+        """Return the vector (16 bits of length) that is all that is left."""
+        vector = _Reader(self.take(self.number(2)))
+        if self.left:
+            raise _Bad
+        return vector
 
     def number(self, size: int) -> int:
         return int.from_bytes(self.take(size), "big")
