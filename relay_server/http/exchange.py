@@ -235,4 +235,4 @@ class Exchange:
 
 
 def _data(data: bytes | memoryview) -> bytes:
-    return frames.header(frames.DATA, len(data)) + bytes(data) if data else b""
+    return b"".join((frames.header(frames.DATA, len(data)), data)) if data else b""

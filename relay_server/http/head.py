@@ -10,20 +10,23 @@ one in the target. What is passed on is written from the parsed fields, never co
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from functools import lru_cache
+from typing import Final, Literal, NamedTuple
 
 from common.errors import HttpError
-
-Fields = list[tuple[bytes, bytes]]
-"""Names, as they were written, and values, without white space around them."""
 
 MOST_HEAD: Final = 16 * 1024
 """Bytes of a head; servers take 8 KiB a line or so."""
 MOST_FIELDS: Final = 100
 MOST_RESPONSE_HEAD: Final = 64 * 1024
 """Bytes of a head of a response: a service with many cookies is its owner's business."""
+
+REMEMBERED_LINES: Final = 1024
+"""Lines of heads that are remembered as fields: most come again and again."""
+REMEMBERED_LINE: Final = 256
+"""Bytes of the longest of them: 256 KiB in all."""
 
 _TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
 _VALUE: Final = rb"(?:[\x21-\x7e\x80-\xff](?:[\t \x21-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)?"
@@ -47,6 +50,64 @@ _PROTECTED: Final = _FRAMING | {b"host", b"cookie", b"authorization"}
 _FORWARDED: Final = frozenset({b"forwarded", b"x-real-ip"})
 _FORWARDED_PREFIX: Final = b"x-forwarded-"
 """What a visitor says of itself in these is not believed: they are set anew, or left out."""
+
+
+class Field(NamedTuple):
+    """One field.
+
+    Args:
+        name: lower-case.
+        meant: the name where an underscore is taken for a hyphen.
+        value: without white space around it.
+        line: as it is passed on.
+        to_service: whether it may be passed on in a request.
+        to_visitor: whether it may be passed on in a response.
+    """
+
+    name: bytes
+    meant: bytes
+    value: bytes
+    line: bytes
+    to_service: bool
+    to_visitor: bool
+
+
+class Fields:
+    """The fields of a head, in order."""
+
+    __slots__ = ("_by_name", "_fields")
+
+    def __init__(self) -> None:
+        self._fields: list[Field] = []
+        self._by_name: dict[bytes, list[bytes]] = {}
+
+    def append(self, field: Field) -> None:
+        """Add a field behind the others."""
+        self._fields.append(field)
+        self._by_name.setdefault(field.name, []).append(field.value)
+
+    def __iter__(self) -> Iterator[Field]:
+        return iter(self._fields)
+
+    def values(self, name: bytes) -> Sequence[bytes]:
+        """Return the values of all fields with this name (lower-case)."""
+        return self._by_name.get(name, ())
+
+    @property
+    def connection(self) -> set[bytes]:
+        """The options of the Connection fields, lower-case."""
+        return {
+            option.strip().lower()
+            for value in self.values(b"connection")
+            for option in value.split(b",")
+        }
+
+    @property
+    def declared(self) -> frozenset[bytes]:
+        """The fields that Connection declares to be for the next hop only, as far as it can."""
+        if b"connection" not in self._by_name:
+            return frozenset()
+        return frozenset(self.connection - _PROTECTED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,13 +162,14 @@ def parse_request(head: bytes) -> RequestHead:
         HttpError: it is not passed on; with the status of the answer.
     """
     first, fields = _lines(head, 400)
+    values = fields.values
     line = _REQUEST_LINE.fullmatch(first)
     if line is None:
         raise HttpError(400, "the first line is no request line of HTTP/1")
     method, target, minor = line[1], line[2], int(line[3])
     if method in (b"CONNECT", b"TRACE"):
         raise HttpError(405, f"{method.decode()} is not served here")
-    hosts = [value for name, value in fields if name.lower() == b"host"]
+    hosts = values(b"host")
     if len(hosts) != 1:
         raise HttpError(400, f"{len(hosts)} Host fields: one is needed")
     host = _host(hosts[0])
@@ -119,12 +181,8 @@ def parse_request(head: bytes) -> RequestHead:
     if b"#" in target or not (target.startswith(b"/") or (target, method) == (b"*", b"OPTIONS")):
         raise HttpError(400, "the target of the request has no allowed form")
     body = _request_body(fields, minor)
-    tokens = _connection(fields)
-    if any(
-        name.lower() == b"expect" and value.lower() != b"100-continue" for name, value in fields
-    ):
+    if any(value.lower() != b"100-continue" for value in values(b"expect")):
         raise HttpError(417, "only 100-continue can be expected")
-    upgrades = [value.lower() for name, value in fields if name.lower() == b"upgrade"]
     return RequestHead(
         method,
         target,
@@ -133,12 +191,12 @@ def parse_request(head: bytes) -> RequestHead:
         hosts[0],
         fields,
         body,
-        keep_alive=minor == 1 and b"close" not in tokens,
+        keep_alive=minor == 1 and b"close" not in fields.connection,
         upgrade=minor == 1
         and method == b"GET"
         and body == NO_BODY
-        and b"upgrade" in tokens
-        and upgrades == [b"websocket"],
+        and b"upgrade" in fields.connection
+        and [value.lower() for value in values(b"upgrade")] == [b"websocket"],
     )
 
 
@@ -153,8 +211,8 @@ def parse_response(head: bytes, request: RequestHead) -> ResponseHead:
     if line is None:
         raise HttpError(502, "the first line is no status line of HTTP/1")
     status = int(line[2])
-    lengths = [value for name, value in fields if name.lower() == b"content-length"]
-    codings = [value.lower() for name, value in fields if name.lower() == b"transfer-encoding"]
+    lengths = fields.values(b"content-length")
+    codings = [value.lower() for value in fields.values(b"transfer-encoding")]
     if len(lengths) > 1 or not all(map(_LENGTH.fullmatch, lengths)):
         raise HttpError(502, "the length of the response is not one number")
     if codings and (codings != [b"chunked"] or lengths or line[1] == b"0"):
@@ -164,10 +222,10 @@ def parse_response(head: bytes, request: RequestHead) -> ResponseHead:
     elif codings:
         body = Body("chunked")
     elif lengths:
-        body = Body("length", int(lengths.pop()))
+        body = Body("length", int(lengths[0]))
     else:
         body = Body("end")
-    keep_alive = line[1] == b"1" and b"close" not in _connection(fields) and body.kind != "end"
+    keep_alive = line[1] == b"1" and b"close" not in fields.connection and body.kind != "end"
     return ResponseHead(status, first, fields, body, keep_alive)
 
 
@@ -180,21 +238,19 @@ def write_request(
         forwarded: the fields that tell of the visitor; what it sent in their place is dropped.
         host: the Host field; empty to keep what the visitor sent.
     """
-    dropped = (
-        _HOP_BY_HOP | _FRAMING | _FORWARDED | {b"host"} | (_connection(head.fields) - _PROTECTED)
-    )
     lines = [b"%b %b HTTP/1.%d" % (head.method, head.target, head.minor)]
     lines.append(b"Host: " + (host or head.authority))
-    for name, value in head.fields:
-        lower = name.lower()
-        # CGI and WSGI take an underscore for a hyphen: X_Forwarded_For would be believed there.
-        meant = lower.replace(b"_", b"-")
-        if not (lower in dropped or meant in dropped or meant.startswith(_FORWARDED_PREFIX)):
-            lines.append(b"%b: %b" % (name, value))
+    declared = head.fields.declared
+    # CGI and WSGI take an underscore for a hyphen, so a name counts as what it means there.
+    lines += [
+        each.line
+        for each in head.fields
+        if each.to_service and not (each.name in declared or each.meant in declared)
+    ]
     lines += [b"%b: %b" % field for field in forwarded]
     if head.body.kind == "chunked":
         lines.append(b"Transfer-Encoding: chunked")
-    elif head.body.length or _has(head.fields, b"content-length"):
+    elif head.body.length or head.fields.values(b"content-length"):
         lines.append(b"Content-Length: %d" % head.body.length)
     if head.upgrade:
         lines.append(b"Connection: Upgrade\r\nUpgrade: websocket")
@@ -205,11 +261,11 @@ def write_request(
 
 def write_response(head: ResponseHead, *, keep_alive: bool, upgrade: bool = False) -> bytes:
     """Return the head that the visitor gets."""
-    dropped = _HOP_BY_HOP | (_connection(head.fields) - _PROTECTED)
+    dropped = head.fields.declared
     if head.status < 200 or head.status == 204:  # RFC 9110, section 8.6; RFC 9112, section 6.1
-        dropped |= _FRAMING
+        dropped = dropped | _FRAMING
     lines = [b"HTTP/1.1" + head.line[8:]]
-    lines += [b"%b: %b" % field for field in head.fields if field[0].lower() not in dropped]
+    lines += [each.line for each in head.fields if each.to_visitor and each.name not in dropped]
     if upgrade:
         lines.append(b"Connection: Upgrade\r\nUpgrade: websocket")
     elif not keep_alive and head.status >= 200:
@@ -224,13 +280,34 @@ def _lines(head: bytes, status: int) -> tuple[bytes, Fields]:
     first, *rest = head[:-4].split(b"\r\n")
     if len(rest) > MOST_FIELDS:
         raise HttpError(431 if status == 400 else status, f"more than {MOST_FIELDS} fields")
-    fields: Fields = []
+    fields = Fields()
     for line in rest:
-        field = _FIELD.fullmatch(line)
+        field = _known_field(line) if len(line) <= REMEMBERED_LINE else _field(line)
         if field is None:
             raise HttpError(status, "a line of the head is no field")
-        fields.append((field[1], field[2]))
+        fields.append(field)
     return first, fields
+
+
+def _field(line: bytes) -> Field | None:
+    match = _FIELD.fullmatch(line)
+    if match is None:
+        return None
+    name, value = match[1].lower(), match[2]
+    meant = name.replace(b"_", b"-")
+    kept = not {name, meant} & (_HOP_BY_HOP | _FRAMING | _FORWARDED | {b"host"})
+    return Field(
+        name,
+        meant,
+        value,
+        b"%b: %b" % (match[1], value),
+        to_service=kept and not meant.startswith(_FORWARDED_PREFIX),
+        to_visitor=name not in _HOP_BY_HOP,
+    )
+
+
+# A visitor sends most of its lines with every request, and so do all who use its browser.
+_known_field = lru_cache(maxsize=REMEMBERED_LINES)(_field)
 
 
 def _host(value: bytes) -> str:
@@ -243,8 +320,8 @@ def _host(value: bytes) -> str:
 
 
 def _request_body(fields: Fields, minor: int) -> Body:
-    lengths = [value for name, value in fields if name.lower() == b"content-length"]
-    codings = [value for name, value in fields if name.lower() == b"transfer-encoding"]
+    lengths = fields.values(b"content-length")
+    codings = fields.values(b"transfer-encoding")
     if len(lengths) > 1 or not all(map(_LENGTH.fullmatch, lengths)):
         raise HttpError(400, "the length of the request is not one number")
     if not codings:
@@ -254,17 +331,3 @@ def _request_body(fields: Fields, minor: int) -> Body:
     if len(codings) > 1 or codings[0].lower() != b"chunked":
         raise HttpError(501, "the only transfer coding that is known here is chunked")
     return Body("chunked")
-
-
-def _connection(fields: Fields) -> set[bytes]:
-    """Return the options of the Connection fields, lower-case."""
-    return {
-        option.strip().lower()
-        for name, value in fields
-        if name.lower() == b"connection"
-        for option in value.split(b",")
-    }
-
-
-def _has(fields: Fields, name: bytes) -> bool:
-    return any(each.lower() == name for each, _ in fields)

@@ -5,7 +5,10 @@ from __future__ import annotations
 from common.addresses import HostPort
 from relay_server.http import pages
 from relay_server.http.body import follower
-from relay_server.http.head import Fields, ResponseHead, parse_request, write_request
+from relay_server.http.head import ResponseHead, parse_request, write_request
+
+Told = list[tuple[bytes, bytes]]
+"""Names and values of fields that tell a service of a visitor."""
 
 
 class Question:
@@ -40,7 +43,7 @@ class Question:
         ends = answer is not None and answer.body.kind == "end"
         return self.head.keep_alive and self.body.done and not ends
 
-    def for_service(self, told: Fields, host_header: bytes) -> bytes:
+    def for_service(self, told: Told, host_header: bytes) -> bytes:
         """Return the head that the service gets.
 
         Args:
@@ -52,8 +55,7 @@ class Question:
 
     def answer(self, page: pages.Page, *, keep_alive: bool) -> bytes:
         """Return the response that shows ``page``, in the form that the visitor wants."""
-        fields = self.head.fields
-        accept = b",".join(value for name, value in fields if name.lower() == b"accept")
+        accept = b",".join(self.head.fields.values(b"accept"))
         return pages.render(
             page,
             html=pages.wants_html(accept),
@@ -62,7 +64,7 @@ class Question:
         )
 
 
-def told_of(address: HostPort, entered_at: HostPort, scheme: str) -> Fields:
+def told_of(address: HostPort, entered_at: HostPort, scheme: str) -> Told:
     """Return what a service is told of a visitor's connection."""
     return [
         (b"X-Forwarded-For", address.host.encode()),
