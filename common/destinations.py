@@ -75,19 +75,20 @@ class DestinationPattern:
     network: IPNetwork | None
     ports: PortRange
 
-    def matches(self, host: str, address: IPAddress, port: int) -> bool:
+    def matches(self, host: str, address: IPAddress | None, port: int) -> bool:
         """Tell whether this pattern covers a destination.
 
         Args:
             host: as it was asked for: a name or an address.
-            address: the address that will be dialled.
+            address: the address that will be dialled; ``None``, which no network covers, if it is
+                not known.
             port: the port that will be dialled.
         """
         if port not in self.ports:
             return False
         if self.name is not None:
             return plain_name(host) == self.name
-        return self.network is None or address in self.network
+        return self.network is None or (address is not None and address in self.network)
 
     def __str__(self) -> str:
         if self.network is not None:

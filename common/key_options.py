@@ -11,7 +11,7 @@ without commas, quotes and spaces may stand bare. Spaces outside quotes end the 
 ``from``         addresses it may come from, see :mod:`common.source_patterns`
 ``permitopen``   destination it may open, ``host:port``, see :mod:`common.destinations`; again
 ``permitlisten`` public port it may ask for, ``[host:]port``; again
-``permithost``   public host names it may ask for, ``name`` or ``*.name``, a list; again
+``permithost``   full public host names it may ask for, ``name`` or ``*.name``, a list; again
 ``expiry-time``  ``YYYYMMDD[HHMM[SS]][Z]``, local time unless ``Z`` (UTC); from then on refused
 ``role``         what it may be: a list of ``entry-point``, ``reverse-proxy``
 ``group``        groups it may join: a list of names, with ``*``, ``?`` and ``[seq]``

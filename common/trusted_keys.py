@@ -20,8 +20,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from common.addresses import parse_ip
-from common.errors import KeyFileError, TrustedKeysError, UsageError
+from common.addresses import IPAddress, parse_ip
+from common.errors import AddressError, KeyFileError, TrustedKeysError, UsageError
 from common.key_options import KeyOptions, parse_options, split_options
 from common.keys import PublicKey
 from common.openssh_format import KEY_BYTES, MAKE_ONE, shown
@@ -131,15 +131,15 @@ class TrustedKey:
         """Return why the key may not have a public port, or ``None`` if it may.
 
         Args:
-            host: the address that public ports are bound to; empty or ``*`` for all.
-            port: the port, TCP or UDP; 0 asks for any free one.
-
-        Raises:
-            AddressError: ``host`` is no address.
+            host: the address or name that public ports are bound to; empty or ``*`` for all
+                addresses, which are covered by ``*``, ``0.0.0.0`` and ``::``.
+            port: the port, TCP or UDP; 0, which only ``*`` covers, asks for any free one.
         """
         listens = self.options.listens
-        address = parse_ip("0.0.0.0" if host in ("", "*") else host)  # noqa: S104 - compared only
-        if not listens or any(each.matches(host, address, port) for each in listens):
+        bound = ("0.0.0.0", "::") if host in ("", "*") else (host,)  # noqa: S104 - compared only
+        if not listens or any(
+            each.matches(text, _address(text), port) for each in listens for text in bound
+        ):
             return None
         asked = f"port {port}" if port else "any free port"
         return self._refusal(
@@ -244,6 +244,13 @@ def _parse_line(line: str) -> tuple[PublicKey, KeyOptions]:
             )
         options = parse_options(pairs)
     return PublicKey.from_openssh(rest), options
+
+
+def _address(text: str) -> IPAddress | None:
+    try:
+        return parse_ip(text)
+    except AddressError:
+        return None
 
 
 def _is_key_type(text: str) -> bool:

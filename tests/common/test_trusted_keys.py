@@ -217,6 +217,96 @@ def test_open_refused() -> None:
     )
 
 
+LISTENS = 'permitlisten=8000,permitlisten="10.0.0.0/8:8001",permitlisten="0.0.0.0:8002-8003"'
+LISTENS += ',permitlisten="[::]:8004",permitlisten="localhost:8005"'
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "permitted"),
+    [
+        ("", 8000, True),
+        ("*", 8000, True),
+        ("192.0.2.7", 8000, True),
+        ("Localhost", 8000, True),
+        ("10.1.2.3", 8001, True),
+        ("::ffff:10.1.2.3", 8001, True),
+        ("", 8001, False),
+        ("192.0.2.7", 8001, False),
+        ("localhost", 8001, False),
+        ("", 8002, True),
+        ("*", 8003, True),
+        ("0.0.0.0", 8003, True),
+        ("127.0.0.1", 8003, False),
+        ("", 8004, True),
+        ("::", 8004, True),
+        ("::1", 8004, False),
+        ("Localhost.", 8005, True),
+        ("127.0.0.1", 8005, False),
+        ("", 8005, False),
+        ("", 80, False),
+        ("", 0, False),
+    ],
+)
+def test_listen(host: str, port: int, permitted: bool) -> None:
+    assert (one(LISTENS).check_listen(host, port) is None) is permitted
+    assert one("permitopen=a:1,permithost=a").check_listen(host, port) is None
+    assert one('permitlisten="*:*"').check_listen(host, port) is None
+
+
+@pytest.mark.parametrize(("port", "asked"), [(80, "port 80"), (0, "any free port")])
+def test_listen_refused(port: int, asked: str) -> None:
+    refusal = one('permitlisten="8000-8099",permitlisten="1-65535"').check_listen("10.0.0.1", port)
+    if port:
+        assert refusal is None
+    else:
+        assert refusal is not None
+        assert refusal.detail.endswith(", or add permitlisten=")
+    refusal = one('permitlisten="8000-8099",permitlisten="10.0.0.1:*"').check_listen("", port)
+    assert refusal is not None
+    assert (refusal.code, refusal.detail) == (
+        "not-permitted",
+        f"{WHERE} may not have {asked} made public, only *:8000-8099, 10.0.0.1:*; ask for one of"
+        " these, or add permitlisten=",
+    )
+
+
+HOSTS = 'permithost="App.example.org.,*.Example.net",permithost=example.com'
+
+
+@pytest.mark.parametrize(
+    ("name", "permitted"),
+    [
+        ("app.example.org", True),
+        ("x.app.example.org", False),
+        ("*.app.example.org", False),
+        ("xapp.example.org", False),
+        ("a.example.net", True),
+        ("b.a.example.net", True),
+        ("*.example.net", True),
+        ("*.a.example.net", True),
+        ("example.net", False),
+        ("aexample.net", False),
+        ("*.net", False),
+        ("example.com", True),
+        ("*.example.com", False),
+        ("", False),
+    ],
+)
+def test_host(name: str, permitted: bool) -> None:
+    assert (one(HOSTS).check_host(name) is None) is permitted
+    assert one("permitopen=a:1,permitlisten=1").check_host(name) is None
+
+
+def test_host_refused() -> None:
+    refusal = one(HOSTS).check_host("*.com\n")
+    assert refusal is not None
+    assert (refusal.code, refusal.detail) == (
+        "not-permitted",
+        f"{WHERE} may not have *.com\\n made public, only app.example.org, *.example.net,"
+        " example.com; ask for one of these, or add permithost=",
+    )
+
+
 odd = st.binary(max_size=80) | st.lists(
     st.sampled_from([*LINES, RSA, "# x", "role=entry-point ", 'from="', "\n", "\r\n", " ", "\x00"])
 ).map(lambda parts: "".join(parts).encode())
