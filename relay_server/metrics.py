@@ -23,7 +23,7 @@ class Metrics:
     pairs_ended: int = counter("Joined pairs that have ended.")
     splice_calls: int = counter("splice(2) calls from a socket that moved bytes.")
     bytes_spliced: int = counter("Bytes moved by the kernel.")
-    bytes_copied: int = counter("Bytes moved through this process, where splice cannot be used.")
+    bytes_copied: int = counter("Bytes moved through this process: small messages.")
     exposures_refused: int = counter("Exposures that were asked for and not granted: see the log.")
     visitors_accepted: int = counter("Connections to public ports that an exposure admitted.")
     visitors_rejected: int = counter("Connections to public ports that none admitted, or too many.")

@@ -25,4 +25,4 @@ class Metrics:
     datagrams_dropped: int = counter("Datagrams that found no room, or nobody.")
     splice_calls: int = counter("splice(2) calls from a raw socket that moved bytes.")
     bytes_spliced: int = counter("Bytes of raw streams moved by the kernel.")
-    bytes_copied: int = counter("Bytes of raw streams moved through this process.")
+    bytes_copied: int = counter("Bytes of raw streams moved through this process: small messages.")

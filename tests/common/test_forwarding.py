@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common import forwarding
-from common.forwarding import CopyForwarder, Forwarder, SpliceForwarder
+from common.forwarding import COPIED, CopyForwarder, Forwarder, SpliceForwarder
 from common.pipes import Pipes, can_splice
 from common.sockets import close_with_reset
 from relay_server.metrics import Metrics
@@ -118,7 +118,8 @@ def test_bytes_and_their_end_arrive_in_order(kind: str, way: str) -> None:
         assert b.forwarder.moved == 5 << 20
         if way == "splice":
             assert b.metrics.splice_calls > 0
-            assert (b.metrics.bytes_spliced, b.metrics.bytes_copied) == (5 << 20, 0)
+            assert b.metrics.bytes_copied == COPIED  # the first read: it may have been all
+            assert b.metrics.bytes_spliced == (5 << 20) - COPIED
         else:
             assert (b.metrics.bytes_spliced, b.metrics.bytes_copied) == (0, 5 << 20)
         await b.close()
@@ -288,9 +289,9 @@ def test_without_a_descriptor_for_a_pipe_the_bytes_wait_in_the_socket(
             raise OSError(errno.EMFILE, "Too many open files")
 
         monkeypatch.setattr(b.pipes, "take", none_left)
-        b.to_send += b"patience"
+        b.to_send += pattern(9000)
         await b.until(lambda: tries >= 3, "asked again")
-        assert b.received == b""
+        assert b.received == pattern(9000)[:COPIED]
         assert b.ends == []
         if stopped:
             b.forwarder.stop()
@@ -299,7 +300,7 @@ def test_without_a_descriptor_for_a_pipe_the_bytes_wait_in_the_socket(
             assert tries == before
         monkeypatch.setattr(b.pipes, "take", take)
         if not stopped:
-            await b.until(lambda: b.received == b"patience", "arrives")
+            await b.until(lambda: b.received == pattern(9000), "arrives")
         await b.close()
 
     run(kind, main)

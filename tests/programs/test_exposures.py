@@ -77,8 +77,8 @@ def test_bytes_and_half_closes_both_ways(suite: Suite, option: str) -> None:
         relay.wait_log("visitor .*outcome=finished")
         proxy.wait_log("stream .*outcome=finished")
         if option:
-            assert relay.metric("bytes_spliced") >= 32 * MIB
-            assert proxy.metric("bytes_spliced") >= 32 * MIB
+            assert relay.metric("bytes_spliced") > 31 * MIB
+            assert proxy.metric("bytes_spliced") > 31 * MIB
 
 
 @KINDS

@@ -41,8 +41,8 @@ def test_the_counters_say_which_way_was_taken(
     metrics = relay.metrics()
     spliced = forwarder != "copy"
     used, unused = ("bytes_spliced", "bytes_copied")[:: 1 if spliced else -1]
-    assert metrics[used] > 2 * SIZE
-    assert metrics[unused] == 0
+    assert metrics[used] > 1.9 * SIZE
+    assert metrics[unused] <= (0.1 * SIZE if spliced else 0)  # small messages are copied
     assert (metrics["splice_calls"] > 0) is spliced
     if not spliced:
         assert metrics["pipes_lent"] == 0
