@@ -4,10 +4,13 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: help demo test test-slow check format build bench clean
+ROWS   := expose single-port addresses names
+
+.PHONY: help demo $(ROWS:%=demo-%) test test-slow check format build bench clean
 
 help:
 	@echo 'make demo         the suite at work on this machine, until Ctrl-C (ONCE=1: ends by itself)'
+	@echo 'make demo-expose  a public port on the relay; also demo-single-port, demo-addresses, demo-names'
 	@echo 'make test         the tests (make test-slow: those that take minutes)'
 	@echo 'make check        format, lint, types and tests: what CI runs'
 	@echo 'make format       put the code into its format'
@@ -23,6 +26,9 @@ $(STAMP): pyproject.toml
 
 demo: $(STAMP)
 	@$(BIN)/python -m demo $(if $(filter-out 0,$(ONCE)),--once)
+
+$(ROWS:%=demo-%): demo-%: $(STAMP)
+	@bash demo/rows/$*.sh
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -m 'not slow'

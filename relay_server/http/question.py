@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from common.addresses import HostPort
+from common.errors import HttpError
 from relay_server.http import pages
 from relay_server.http.body import follower
-from relay_server.http.head import ResponseHead, parse_request, write_request
+from relay_server.http.head import MOST_HEAD, ResponseHead, parse_request, write_request
 
 Told = list[tuple[bytes, bytes]]
 """Names and values of fields that tell a service of a visitor."""
@@ -62,6 +63,22 @@ class Question:
             head_only=self.head.method == b"HEAD",
             keep_alive=keep_alive,
         )
+
+
+def head_end(data: bytes) -> int:
+    """Return where the head that ``data`` begins with ends; 0: it is not complete.
+
+    Raises:
+        HttpError: none will come: it is too long, or no HTTP (browsers try TLS first).
+    """
+    if data and not 0x21 <= data[0] <= 0x7E:
+        raise HttpError(400, "its first byte is none of HTTP's; for TLS there is another port")
+    end = data.find(b"\r\n\r\n") + 4
+    if end < 4 and len(data) < MOST_HEAD:
+        return 0
+    if not 4 <= end <= MOST_HEAD:
+        raise HttpError(431, f"its head is longer than {MOST_HEAD} bytes")
+    return end
 
 
 def told_of(address: HostPort, entered_at: HostPort, scheme: str) -> Told:

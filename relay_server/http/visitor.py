@@ -1,7 +1,6 @@
 """One visitor's HTTP connection: request after request, each led to the service of its own Host.
 
-A connection is in one of these states, and reads from the visitor in the first two and the last
-two::
+A connection is in one of these states, and reads from the visitor in all but ANSWER::
 
     HEAD -> BODY -> ANSWER -> HEAD ...      a request, its body, what is left of the answer
                            -> TUNNEL        after "101 Switching Protocols": bytes both ways
@@ -25,7 +24,7 @@ from relay_server.http.answer import Answer
 from relay_server.http.connection import Connection
 from relay_server.http.exchange import Exchange
 from relay_server.http.head import MOST_HEAD, ResponseHead
-from relay_server.http.question import Question, told_of
+from relay_server.http.question import Question, head_end, told_of
 from relay_server.http.states import State
 from relay_server.http.wires import Wire
 
@@ -156,11 +155,12 @@ class HttpVisitor:
                 self._connection.stop_reading()
                 return
             self._inbox = self._inbox.removeprefix(b"\r\n")  # RFC 9112, section 2.2
-            end = self._inbox.find(b"\r\n\r\n") + 4
-            if end < 4 and len(self._inbox) < MOST_HEAD:
+            try:
+                end = head_end(self._inbox)
+            except HttpError as error:
+                self._refuse(error.status, error.reason)
                 return
-            if not 4 <= end <= MOST_HEAD:
-                self._refuse(431, f"its head is longer than {MOST_HEAD} bytes")
+            if not end:
                 return
             head, self._inbox = self._inbox[:end], self._inbox[end:]
             self._take_head(head)
