@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 ROWS = sorted(path.stem for path in (ROOT / "demo" / "rows").glob("*.sh") if path.stem != "lib")
 
 needs = pytest.mark.skipif(
-    not all(map(shutil.which, ("bash", "curl", "ssh-keygen", "openssl"))),
+    not all(map(shutil.which, ("bash", "curl", "ssh-keygen"))),
     reason="needs bash, curl and ssh-keygen",
 )
 
