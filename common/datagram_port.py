@@ -23,6 +23,7 @@ from common.flow_table import FlowTable
 from common.logs import event
 from common.outcome import Outcome
 from common.switchboard import Caller
+from common.udp_replies import Peer, Replies
 
 log = logging.getLogger(__name__)
 
@@ -37,9 +38,6 @@ SWEEP_S: Final = 1.0
 _FIN: Final = frames.encode(frames.FIN)
 _RESET: Final = frames.encode(frames.RESET)
 _ROOM: Final = frames.MAX_DATAGRAM + 1
-
-_Address = tuple[str, int] | tuple[str, int, int, int]
-"""As a socket gives it, IPv6 with its flow label and scope."""
 
 
 class Counts(Protocol):
@@ -85,7 +83,8 @@ class DatagramPort:
         self._idle_s = idle_s
         self._counts = counts
         self._name = name
-        self._flows: FlowTable[_Address] = FlowTable()
+        self._replies = Replies(sock)
+        self._flows: FlowTable[Peer] = FlowTable()
         self._queue = DatagramQueue()
         self._channel: Channel | None = None
         self._on_end: Callable[[], None] | None = None
@@ -126,7 +125,7 @@ class DatagramPort:
         taken = 0
         for _ in range(BATCH):
             try:
-                data, source = self._sock.recvfrom(_ROOM)
+                data, source = self._replies.receive(_ROOM)
             except BlockingIOError:
                 break
             except OSError:  # an ICMP error of an earlier reply; the next datagram may be fine
@@ -147,11 +146,11 @@ class DatagramPort:
         else:
             self._channel.write(b"".join(out))
 
-    def _take(self, data: bytes, source: _Address, now: float, out: list[bytes]) -> None:
+    def _take(self, data: bytes, source: Peer, now: float, out: list[bytes]) -> None:
         if (
             len(data) > frames.MAX_DATAGRAM
             or (source not in self._flows and self._queue.crowded)
-            or not self._admits(normalise_ip(source[0]))
+            or not self._admits(normalise_ip(source[0][0]))
         ):
             self._counts.datagrams_dropped += 1
             return
@@ -292,7 +291,7 @@ class DatagramPort:
         if source is None:
             return  # it has just been forgotten
         try:
-            self._sock.sendto(data, source)
+            self._replies.send(data, source)
             self._counts.datagrams_received += 1
         except OSError:  # no room in the kernel, or no way there: UDP may lose
             self._counts.datagrams_dropped += 1
@@ -346,5 +345,6 @@ class DatagramPort:
             )
 
 
-def _flow(number: int, source: _Address) -> bytes:
-    return frames.encode_flow(frames.Flow(number, normalise_ip(source[0]), source[1]))
+def _flow(number: int, source: Peer) -> bytes:
+    host, port = source[0][:2]
+    return frames.encode_flow(frames.Flow(number, normalise_ip(host), port))
