@@ -47,7 +47,7 @@ class Replies:
         Raises:
             OSError: there is none (as ``BlockingIOError``), or an error of an earlier one.
         """
-        if not self._level:
+        if not self._kind:
             data, address = self._sock.recvfrom(size)
             return data, (address, b"")
         data, extras, _, address = self._sock.recvmsg(size, _ROOM)
@@ -74,7 +74,6 @@ class Replies:
         The interface is the routing table's choice, but where an address means nothing without it.
         """
         if self._kind == _IP_PKTINFO:  # interface, our address, and the one in the header
-            multicast = info[8] >= 224  # or broadcast to all
-            return bytes(4) + (info[4:8] if multicast else info[8:12]) + bytes(4)
+            return bytes(4) + info[4:8] + bytes(4)
         link_local = info[0] == 0xFE and info[1] & 0xC0 == 0x80
         return info if link_local else info[:16] + bytes(4)
