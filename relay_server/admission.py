@@ -76,6 +76,14 @@ class Admission(Generic[StrangerT]):
         self._count += 1
         return evicted
 
+    def everybody(self) -> list[StrangerT]:
+        """Return all strangers."""
+        return [
+            stranger
+            for source in self._sources.values()
+            for stranger in (*source.silent, *source.speaking)
+        ]
+
     def spoke(self, stranger: StrangerT, source: str) -> None:
         """Note that the stranger has sent its first byte."""
         mine = self._sources.get(source)

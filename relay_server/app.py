@@ -11,12 +11,14 @@ from collections.abc import Callable
 
 import anyio
 
-from common.addresses import HostPort
+from common.addresses import HostPort, parse_host
 from common.client import summary
+from common.errors import AddressError, SettingError
 from common.forwarding import choose_forwarder
 from common.key_files import check_private
 from common.metrics import serve_metrics
 from common.service import Service, run_program
+from common.sockets import listen
 from common.tls import relay_context
 from common.trusted_keys import TrustedKey
 from common.trusted_keys_file import load_trusted_keys
@@ -49,6 +51,7 @@ async def serve(settings: RelaySettings, service: Service) -> None:
     check_private(settings.server_key)
     context = relay_context(settings.server_cert, settings.server_key)
     keys = load_trusted_keys(settings.auth_public_key)
+    check_public_side(settings)
     certificates = Certificates.of(settings.https_cert, settings.https_key)
     loop = asyncio.get_running_loop()
     metrics = Metrics()
@@ -156,3 +159,25 @@ def open_doors(settings: RelaySettings, relay: Relay) -> list[HostPort]:
             public.ports.stand(public.ports.host, settings.https_port, Services(https=True))
         )
     return list(dict.fromkeys(doors))
+
+
+def check_public_side(settings: RelaySettings) -> None:
+    """Look at what would show only when a reverse-proxy asks for something.
+
+    Raises:
+        SettingError: a setting does not fit; the message names it.
+    """
+    if settings.domain:
+        try:
+            name = parse_host(settings.domain)
+        except AddressError as error:
+            raise SettingError(f"--domain: {error}") from None
+        if name.replace(".", "").isdecimal() or ":" in name:
+            raise SettingError(f"--domain: {name} is an address; write a name such as example.org")
+    served = (settings.http_port, settings.https_port) != (OFF, OFF)
+    if settings.domain and not served:
+        raise SettingError("--domain: no names are served; add --http-port or --https-port")
+    if settings.https_cert and settings.https_port == OFF:
+        raise SettingError("--https-cert: nothing is served over TLS; add --https-port")
+    if settings.public_host not in ("", "*"):
+        listen(settings.public_host, 0).close()

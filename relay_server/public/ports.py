@@ -124,8 +124,11 @@ class Ports:
                 door.close()
 
     def close(self) -> None:
-        """Let go of everything; what was accepted lives on. May be called twice."""
+        """Let go of everything; whoever has been led on lives on. May be called twice."""
         self.drop_fresh()
+        for look in self._strangers.everybody():
+            look.cancel()
+        self._strangers = Admission()
         for door in self._doors.values():
             door.close()
         for datagrams in self._datagrams.values():

@@ -105,8 +105,8 @@ class Registrar:
                     self._bind(granted.claim)
                 except SettingError:
                     self._claims.withdraw(granted.claim)
-                    for old in granted.replaced:  # another port of the same exposure, perhaps
-                        self._let_go(old)
+                    for old in granted.replaced:
+                        self._dispossess(old, None)
                     raise
             return granted
         except SettingError as error:
@@ -139,12 +139,20 @@ class Registrar:
 
     def _replaced(self, old: Claim, new: Claim) -> None:
         """Move the visitors that wait, and tell the process that has lost its exposure."""
+        self._dispossess(old, new)
+        if old.place != new.place:
+            self._let_go(old)
+
+    def _dispossess(self, old: Claim, new: Claim | None) -> None:
+        """Take a claim from its process; without ``new`` nobody has it: the port is lost."""
         tenant = self._tenants.get(old.owner)
-        heir = self._tenants[new.owner]
         if tenant is not None:
             for visitor in tenant.release(lambda each: claim_of(each) is old):
-                self._hand_on(visitor, heir, new)
-            if tenant is not heir:
+                if new is None:
+                    visitor.fail(Outcome.NO_CHANNEL, "the exposure has ended")
+                else:
+                    self._hand_on(visitor, self._tenants[new.owner], new)
+            if new is None or new.owner != old.owner:
                 tenant.send(
                     Unexposed(
                         old.id,
@@ -153,7 +161,7 @@ class Registrar:
                         " of the two, or let them expose different things",
                     )
                 )
-        if old.place != new.place:
+        if new is None:
             self._let_go(old)
 
     def _hand_on(self, visitor: Waiting, heir: Tenant, new: Claim) -> None:

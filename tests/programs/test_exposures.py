@@ -312,3 +312,48 @@ def test_descriptors_go_back_to_where_they_were(suite: Suite) -> None:
             f"descriptors go back to {before}",
         )
         assert re.search(r"visitor .*outcome=finished", relay.log)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--domain", "192.0.2.1", "--http-port", "0"), "--domain: 192.0.2.1 is an address"),
+        (("--domain", "a b", "--http-port", "0"), "--domain: not a host name"),
+        (("--domain", "example.org"), "--domain: no names are served; add --http-port"),
+        (
+            ("--https-cert", "cert/server.crt", "--https-key", "cert/server.key"),
+            "--https-cert: nothing is served over TLS; add --https-port",
+        ),
+        (("--https-cert", "cert/server.crt", "--https-port", "0"), "give one key for each"),
+        (("--public-host", "203.0.113.99"), "cannot listen on 203.0.113.99:0"),
+        (("--public-host", "nonsense"), "cannot listen on nonsense:0"),
+    ],
+)
+def test_settings_that_do_not_fit(suite: Suite, flags: tuple[str, ...], message: str) -> None:
+    relay = suite.start("relay-server", "--host", "127.0.0.1", "-p", "0", *flags)
+    assert relay.wait() == 2
+    assert message in relay.log
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("-e", "80"), "'80': not a route"),
+        (("-e", "80:80,fast"), "unknown option 'fast'; known are proxy-v1, proxy-v2, loopback"),
+        (("-e", "raw,80:80"), "--expose: option 'raw' follows nothing"),
+        (("-e", "80:80,80:81"), "both ask for port 80"),
+        (("-e", "53:53/udp,raw"), "'raw' is not for UDP"),
+        (("-e", "80:10.0.0.1:80,loopback"), "loopback works for destinations in 127.0.0.0/8"),
+        (("--http", "app"), "write name:port or name:host:port"),
+        (("--http", "10.0.0.1:80"), "is an address; write a host name, or expose a port with -e"),
+        (("--http", "app:80,raw"), "unknown option 'raw'; known are host=NAME"),
+        (("--http", "app:80,host=a b"), "host=: not a host name"),
+        (("--https", "b\u00fccher:80"), "not in ASCII; write it in its xn-- form"),
+    ],
+)
+def test_exposures_that_cannot_be_understood(
+    suite: Suite, flags: tuple[str, ...], message: str
+) -> None:
+    proxy = suite.start("reverse-proxy", "-s", "127.0.0.1:1", *flags)
+    assert proxy.wait() == 2
+    assert message in proxy.log
