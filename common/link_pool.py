@@ -176,7 +176,7 @@ class LinkPool:
             event(
                 log,
                 logging.WARNING,
-                "no channel came of a link",
+                f"no channel came of a {'pair' if self._joiner.purpose == 'pair' else 'link'}",
                 budget_key="bad join",
                 relay=str(self.relay),
                 reason=str(error),
