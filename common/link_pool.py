@@ -224,7 +224,7 @@ class LinkPool:
         self.logins += 1
         self.heartbeat_s = link.heartbeat_s
         if self.trouble or not self.first_login.is_set():
-            event(log, logging.INFO, "relay connected", relay=str(self.relay))
+            self._tell(logging.INFO, "relay connected")
             self.first_login.set()
         self.trouble = ""
         self._told.clear()
@@ -238,5 +238,11 @@ class LinkPool:
         new = trouble not in self._told if dialled else not self.trouble
         if new and not self._stopped:
             self._told.add(trouble)
-            event(log, logging.WARNING, "relay trouble", relay=str(self.relay), reason=trouble)
+            self._tell(logging.WARNING, "relay trouble", reason=trouble)
         self.trouble = trouble
+
+    def _tell(self, level: int, what: str, **fields: str) -> None:
+        """Tell how it goes with the relay; a client that has several pools does so once."""
+        if self._joiner.purpose != "pair":
+            level = logging.DEBUG
+        event(log, level, what, relay=str(self.relay), **fields)
