@@ -241,8 +241,8 @@ class LinkPool:
             self._tell(logging.WARNING, "relay trouble", reason=trouble)
         self.trouble = trouble
 
-    def _tell(self, level: int, what: str, **fields: str) -> None:
+    def _tell(self, level: int, what: str, reason: str | None = None) -> None:
         """Tell how it goes with the relay; a client that has several pools does so once."""
         if self._joiner.purpose != "pair":
             level = logging.DEBUG
-        event(log, level, what, relay=str(self.relay), **fields)
+        event(log, level, what, relay=str(self.relay), reason=reason)
