@@ -48,12 +48,38 @@ CLIENT = COMMON | {
                 "--auth-public-key": ("-a", "cert/auth.pub"),
                 "--forwarder": ("", "auto"),
                 "--heartbeat": ("", 10.0),
+                "--public-host": ("", ""),
+                "--domain": ("", ""),
+                "--http-port": ("", -1),
+                "--https-port": ("", -1),
+                "--https-cert": ("", ()),
+                "--https-key": ("", ()),
+                "--reserve": ("", 600.0),
+                "--max-visitors": ("", 8192),
+                "--udp-idle": ("", 60.0),
             },
         ),
-        (ReverseProxySettings, CLIENT | {"--allow": ("", ())}),
+        (
+            ReverseProxySettings,
+            CLIENT
+            | {
+                "--allow": ("", ()),
+                "--expose": ("-e", ()),
+                "--http": ("", ()),
+                "--https": ("", ()),
+                "--hold": ("", 0.0),
+                "--visitors-file": ("", ""),
+            },
+        ),
         (
             EntryPointSettings,
-            CLIENT | {"--routes": ("-r", None), "--bind": ("", ""), "--wait": ("", 10.0)},
+            CLIENT
+            | {
+                "--routes": ("-r", None),
+                "--bind": ("", ""),
+                "--wait": ("", 10.0),
+                "--udp-idle": ("", 60.0),
+            },
         ),
     ],
 )

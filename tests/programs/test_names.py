@@ -30,7 +30,14 @@ from tests.programs.harness import (
     receive_reset,
     wait_for,
 )
-from tests.programs.test_clients import TEXT, WebSocket, accept_key, read_head, serve_websocket
+from tests.programs.test_clients import (
+    CLOSE,
+    TEXT,
+    WebSocket,
+    accept_key,
+    read_head,
+    serve_websocket,
+)
 from tests.programs.test_exposures import as_another
 
 needs_curl = pytest.mark.skipif(not shutil.which("curl"), reason="needs curl")
@@ -247,6 +254,8 @@ def test_a_websocket_through_a_name(suite: Suite) -> None:
             for length in (1, 126, 65536, 3_000_000):
                 end.send(TEXT, b"x" * length)
                 assert end.receive() == (TEXT, b"X" * length)
+            end.send(CLOSE, b"\x03\xe8")
+            assert end.receive() == (CLOSE, b"\x03\xe8")
 
 
 def tls_files(suite: Suite, name: str, *hosts: str) -> tuple[Path, Path]:
