@@ -52,6 +52,8 @@ SILENT_HEARTBEATS = 3
 """Heartbeats without a sign of life after which a link is dead."""
 MOST_CALLS = 3
 """Raw links that are told of a visitor, one after the other, if they are lost before an answer."""
+TENANTS_PER_KEY = 256
+"""Processes with exposures that share a key."""
 LINKS_PER_TENANT = 8192
 """Links of all purposes of one tenant: twice the largest pool by default, for visitors and raw."""
 
@@ -143,7 +145,14 @@ class PublicSide:
         if hello.role != "reverse-proxy":
             return Refusal("wrong-role", f"only a reverse-proxy exposes services, not {hello.role}")
         if hello.purpose == "exposures":
-            return None
+            others = sum(owner[0] == key for owner in self._tenants)
+            if others < TENANTS_PER_KEY or (key, hello.instance) in self._tenants:
+                return None
+            return Refusal(
+                "too-many-links",
+                f"{TENANTS_PER_KEY} reverse-proxies with key {PublicKey(key).fingerprint} have"
+                " exposures here already; give them keys of their own",
+            )
         tenant = self._tenants.get((key, hello.instance))
         if tenant is None or not tenant.present:
             return Refusal("no-exposures", "this reverse-proxy has exposed nothing here (yet)")
