@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from common.addresses import HostPort
 from common.forwarding import MakeForwarder
 from common.joined import Joined
+from common.keys import PublicKey
 from common.logs import event
 from common.outcome import Outcome
 from common.refusals import Refusal
