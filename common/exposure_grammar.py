@@ -184,6 +184,8 @@ def parse_name(text: str, kind: NameKind) -> Exposure:
     inform = _options(text, rest, known)
     form = f"name:port or name:host:port, such as app:8080 (after --{kind})"
     try:
+        if ":" not in body:
+            raise AddressError(f"no port; write {form}")
         parts = split_parts(body, form)
         if len(parts) not in (2, 3):
             raise AddressError(f"{len(parts)} parts; write {form}")

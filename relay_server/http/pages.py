@@ -82,7 +82,7 @@ def bad_gateway(host: str, reason: str) -> Page:
         502,
         "The service does not answer",
         f"The machine behind {host} is connected, but its service could not be used.",
-        f"Owner: {reason}",
+        f"Owner: {reason}; the log of reverse-proxy says more.",
     )
 
 

@@ -282,7 +282,7 @@ class HttpVisitor:
             if outcome is Outcome.NO_CHANNEL and self._question is not None:
                 self._answer_with(pages.offline(self._question.host))
             else:
-                self._interrupted(detail)
+                self._interrupted(detail.partition(":")[0])  # the rest is not for visitors
 
     def _keeps_alive(self, head: ResponseHead) -> bool:
         assert self._question is not None  # noqa: S101 - it was answered

@@ -219,7 +219,7 @@ def test_pages(suite: Suite) -> None:
                 502,
                 b"502 The service does not answer\n"
                 b"The machine behind gone.fidb.app is connected, but its service could not be"
-                b" used.\nOwner: unreachable: 127.0.0.1 port 1: Connection refused\n",
+                b" used.\nOwner: unreachable; the log of reverse-proxy says more.\n",
             )
             assert ask(sock, "nobody.fidb.app", method="HEAD")[0] == 404
             sock.sendall(b"GET / HTTP/1.1\r\nHost: nobody.fidb.app\r\nAccept: text/html\r\n\r\n")
