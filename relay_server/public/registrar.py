@@ -164,6 +164,12 @@ class Registrar:
         if new is None:
             self._let_go(old)
 
+    def _send_off(self, claim: Claim) -> None:
+        """Tell the visitors that wait for a claim that it has ended."""
+        tenant = self._tenants.get(claim.owner)
+        for visitor in tenant.release(lambda each: claim_of(each) is claim) if tenant else ():
+            visitor.fail(Outcome.NO_CHANNEL, "the exposure has ended")
+
     def _hand_on(self, visitor: Waiting, heir: Tenant, new: Claim) -> None:
         """Let a visitor that waits go on waiting, for the process that has come."""
         if isinstance(visitor, Visitor | NameExchange) and not new.raw:
@@ -185,12 +191,14 @@ class Registrar:
     def withdraw(self, claim: Claim, reason: str) -> None:
         """End a claim."""
         self._claims.withdraw(claim)
+        self._send_off(claim)
         self._let_go(claim)
         self._tell_ended(claim, reason)
 
     def expire(self, now: float) -> None:
         """End the claims whose reverse-proxy did not come back in time."""
         for claim in self._claims.expired(now):
+            self._send_off(claim)
             self._let_go(claim)
             self._tell_ended(claim, "its reverse-proxy did not come back")
 
