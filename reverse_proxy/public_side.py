@@ -89,7 +89,7 @@ class PublicSide:
         self._house = VisitorsHouse(self._loop, metrics, exposures)
         self._house.on_request = self._poke
         self.exposer = Exposer(relay, client, exposures, hold_s, new_backoff(), self._poke)
-        self._raw = RawJoiner(self._house, informer, make_forwarder)
+        self._raw = RawJoiner(self._house, informer, make_forwarder, self._poke)
         joiner = VisitorJoiner(client.instance, self._on_joined)
         self._channels = LinkPool(
             relay,

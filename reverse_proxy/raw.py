@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from collections.abc import Callable
 
 from common.errors import ProtocolError
 from common.forwarding import MakeForwarder
@@ -34,17 +35,23 @@ class RawJoiner:
         house: says what a visitor may reach.
         informer: tells destinations who their client is.
         make_forwarder: makes one direction of a joint.
+        on_end: told that a stream is over.
     """
 
     purpose: Purpose = "raw"
 
     def __init__(
-        self, house: VisitorsHouse, informer: Informer, make_forwarder: MakeForwarder
+        self,
+        house: VisitorsHouse,
+        informer: Informer,
+        make_forwarder: MakeForwarder,
+        on_end: Callable[[], None],
     ) -> None:
         self.joints: set[Joint] = set()
         self._house = house
         self._informer = informer
         self._make_forwarder = make_forwarder
+        self._on_end = on_end
 
     async def join(self, link: Link, call: Paired | Visit | None) -> None:
         """Dial the destination of the visitor, and join the raw sockets.
@@ -129,6 +136,7 @@ class RawJoiner:
             metrics.bytes_received += received
             metrics.bytes_sent += sent
             self._report(request, outcome, reason, (sent, received), started_at)
+            self._on_end()
 
         joint = Joint(near, far, self._make_forwarder, ended)
         self.joints.add(joint)
