@@ -57,7 +57,9 @@ class Exposer:
         """How many visitors wait for a link of ours."""
         self.answered = anyio.Event()
         """Set when the relay has answered for each exposure once."""
+        self.first_login = anyio.Event()
         self.heartbeat_s = 10.0
+        """Seconds between two signs of life, as the relay said last."""
         self.trouble = ""
         """Why the relay cannot be reached; empty while it can."""
         self._client = client
@@ -93,6 +95,7 @@ class Exposer:
         link = await login(self.relay, self._client, lambda: None, "exposures")
         try:
             self.heartbeat_s = link.heartbeat_s
+            self.first_login.set()
             self.trouble = ""
             self._backoff.reset()
             async with anyio.create_task_group() as tasks:

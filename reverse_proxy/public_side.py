@@ -129,6 +129,7 @@ class PublicSide:
             tasks.start_soon(self.exposer.run)
             tasks.start_soon(self._channels.run)
             tasks.start_soon(self._raw_links.run)
+            await self.exposer.first_login.wait()  # which also tells the heartbeat
             while True:
                 await anyio.sleep(self.exposer.heartbeat_s)
                 for desk in list(self._desks):
