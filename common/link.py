@@ -96,6 +96,8 @@ class Link:
         self._messages = MessageStream(tls)
         self._on_goaway = on_goaway
         self._heartbeat_s = 0.0
+        self._ping_at = 0.0  # when the next PING is due, on the loop's clock
+        self._silent = 0  # heartbeats since the relay was heard
 
     @property
     def heartbeat_s(self) -> float:
@@ -126,6 +128,7 @@ class Link:
             raise ProtocolError(f"the relay chose version {getattr(verdict, 'version', '?')}")
         # A relay may not put off the detection of dead channels and expired keys for ever.
         self._heartbeat_s = min(verdict.heartbeat_s, LONGEST_HEARTBEAT_S)
+        self._ping_at = anyio.current_time() + self._heartbeat_s
 
     async def wait(self) -> Paired | Visit:
         """Wait until the relay has found a partner, or a visitor; tell it that we live.
@@ -149,18 +152,20 @@ class Link:
             DeniedError: the relay takes its welcome back (a key expired, say).
             ProtocolError: the relay said something that is not allowed.
         """
-        silent = 0
         while True:
             message = None
-            with anyio.move_on_after(self._heartbeat_s):
+            # A PING every heartbeat, whatever the relay says in the meantime: it counts ours.
+            with anyio.CancelScope(deadline=self._ping_at):
                 message = await self._receive()
             if message is None:
-                silent += 1
-                if silent >= SILENT_HEARTBEATS:
-                    raise LinkLost(f"the relay was silent for {silent * self._heartbeat_s:g} s")
+                self._ping_at = anyio.current_time() + self._heartbeat_s
+                self._silent += 1
+                if self._silent >= SILENT_HEARTBEATS:
+                    silent_s = self._silent * self._heartbeat_s
+                    raise LinkLost(f"the relay was silent for {silent_s:g} s")
                 await self._send(Ping())
                 continue
-            silent = 0
+            self._silent = 0
             match message:
                 case GoAway():
                     self._on_goaway()

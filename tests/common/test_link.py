@@ -95,6 +95,32 @@ def test_a_welcome_may_be_taken_back(kind: str) -> None:
 
 
 @on_both_loops
+def test_a_relay_that_talks_all_the_time_is_told_that_we_live_as_well(kind: str) -> None:
+    """It hears its own words from nobody: it counts the PINGs."""
+
+    async def main() -> None:
+        async def script(session: Session) -> None:
+            await session.welcome(0.02)
+            for _ in range(40):
+                await session.send(Pong())
+                await asyncio.sleep(0.005)
+            while not isinstance(await session.receive(), Ping):
+                pass
+            assert isinstance(await session.receive(), Ping)
+            await session.send(Denied("enough", "enough"))
+
+        relay = FakeRelay(script)
+        link = await log_in(relay)
+        with pytest.raises(DeniedError, match="enough"):
+            await link.wait()
+        link.close()
+        await relay.close()
+        assert relay.errors == []
+
+    run(kind, main)
+
+
+@on_both_loops
 def test_a_silent_relay_is_given_up_after_three_heartbeats(kind: str) -> None:
     async def main() -> None:
         async def script(session: Session) -> None:
