@@ -111,7 +111,7 @@ def at_half_time(entrance: tuple[str, int], up: Payload, there: Destination) -> 
     wait_for(lambda: there.received == 2 * HALF, "all of it is there")
 
 
-@pytest.mark.parametrize("forwarder", ["splice", "copy"])
+@pytest.mark.parametrize("forwarder", ["splice", pytest.param("copy", marks=pytest.mark.slow)])
 def test_wires_and_memory_of_the_relay_hold_nothing(suite: Suite, forwarder: str) -> None:
     up, down = Payload(), Payload()
     there = Destination(down)

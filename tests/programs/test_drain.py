@@ -230,6 +230,7 @@ def test_a_rolling_restart_of_reverse_proxies_loses_nobody(
     assert max(each.slowest_s for each in loops) < SOON_S
 
 
+@pytest.mark.slow
 def test_a_rolling_restart_of_relays_loses_nobody(suite: Suite, echo_server: TcpServer) -> None:
     """Both clients are at two relays; each is restarted while the other carries on."""
     ports = [free_port(), free_port()]

@@ -42,6 +42,7 @@ def settled(suite: Suite, destination: HostPort, *options: str) -> tuple[Program
     return relay, reverse_proxy, entry_point
 
 
+@pytest.mark.slow
 def test_5000_connections_in_a_row_make_no_handshake(suite: Suite, echo_server: TcpServer) -> None:
     programs = settled(suite, echo_server.address)
     entrance = programs[2].addresses()[0]

@@ -241,7 +241,7 @@ def slow_path(relay: Program) -> TcpServer:
     return TcpServer(join)
 
 
-@pytest.mark.parametrize("writing", ["source", "destination"])
+@pytest.mark.parametrize("writing", [pytest.param("source", marks=pytest.mark.slow), "destination"])
 def test_a_long_transfer_one_way_is_not_silence(suite: Suite, writing: str) -> None:
     """The writer's path is full all the time and its reader never stalls: ten heartbeats of it."""
     with Destination() as destination:

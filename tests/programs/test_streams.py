@@ -303,7 +303,11 @@ def test_all_of_the_last_bytes_arrive_when_the_sender_closes_at_once(stage: Stag
             sender.join()
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: f"{shape.forwarder}-{shape.loop}")
+@pytest.mark.parametrize(
+    "shape",
+    [SHAPES[0], pytest.param(SHAPES[1], marks=pytest.mark.slow)],
+    ids=lambda shape: f"{shape.forwarder}-{shape.loop}",
+)
 def test_200_clients_at_once_from_an_idle_start(suite: Suite, shape: Shape) -> None:
     """A pool of 8 has to grow twenty-five-fold while they wait; none is refused."""
     clients, size = 200, 64 * 1024

@@ -133,6 +133,7 @@ def test_a_thousand_flows_each_get_their_own_answers_in_order(suite: Suite) -> N
         assert reverse_proxy.metric("flows_opened") == 1000
 
 
+@pytest.mark.slow
 def test_ten_thousand_sources_cost_a_bounded_amount(suite: Suite) -> None:
     with UdpServer() as server:
         _, reverse_proxy, entry_point = chain(suite, server.address)
