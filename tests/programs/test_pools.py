@@ -7,6 +7,8 @@ import socket
 from contextlib import ExitStack
 from functools import partial
 
+import pytest
+
 from common.addresses import HostPort
 from tests.programs.harness import Destination, Program, Suite, TcpServer, connected
 
