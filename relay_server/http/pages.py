@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from html import escape
 from typing import Final
 
 _STYLE: Final = (
@@ -109,6 +108,8 @@ def render(page: Page, *, html: bool, head_only: bool, keep_alive: bool) -> byte
         keep_alive: whether the connection can be used again.
     """
     if html:
+        from html import escape  # half a MiB of entities that most relays never need
+
         hint = f"<p><small>{escape(page.hint)}</small></p>" if page.hint else ""
         text = (
             '<!doctype html><html lang="en"><meta charset="utf-8">'
