@@ -114,9 +114,13 @@ class Program:
 
     def exposed(self) -> list[HostPort]:
         """Return the public ports that a reverse-proxy holds, in the order they were granted."""
-        self.ready()
-        found = re.findall(r" exposed .*public=([^/\s\"]+:\d+)(?:/udp)? ", self.log)
-        return [parse_host_port(each) for each in found]
+        count = len(re.findall(r"\d(?:/udp)? -> ", self.ready()))
+
+        def found() -> list[str]:  # the log may be read a moment after the ready line
+            ports = re.findall(r" exposed .*public=([^/\s\"]+:\d+)(?:/udp)? ", self.log)
+            return ports if len(ports) >= count else []
+
+        return [parse_host_port(each) for each in wait_for(found, "public ports in the log")]
 
     def metrics(self) -> dict[str, float]:
         """Return the program's own counters and gauges, without the program's prefix."""
