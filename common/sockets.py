@@ -214,6 +214,9 @@ def is_dead(sock: socket.socket, silent_s: float) -> bool:
     and it is sent again ever more rarely, up to two minutes apart. So it is not the age of the
     last acknowledgement alone that counts, but that the last attempt had time to be answered.
 
+    A connection that has ended by FIN on both sides is closed for the kernel, and yet alive: what
+    the peer sent last may still wait to be read.
+
     Off Linux only a reset is noticed.
     """
     try:
@@ -224,8 +227,8 @@ def is_dead(sock: socket.socket, silent_s: float) -> bool:
         info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_SIZE)
     except OSError:
         return True
-    if info[0] == _TCP_CLOSE:
-        return True
+    if info[0] == _TCP_CLOSE:  # a reset would have left its error
+        return False
     # struct tcp_info (linux/tcp.h): state 0, probes 3, unacked 24, last_data_sent and
     # last_ack_recv (ms ago) 44 and 56, rtt (us) 68
     (unacknowledged,) = struct.unpack_from("=I", info, 24)

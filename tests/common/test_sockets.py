@@ -127,3 +127,21 @@ def test_an_end_and_a_half_close_are_not_death() -> None:
     assert not is_dead(right, 0)
     left.close()
     right.close()
+
+
+@pytest.mark.parametrize("who_ends_first", ["reader", "writer"])
+def test_an_answer_that_waits_after_both_ends_is_not_death(who_ends_first: str) -> None:
+    reader, writer = tcp_pair()
+    if who_ends_first == "reader":
+        reader.shutdown(socket.SHUT_WR)
+        assert writer.recv(1) == b""
+    writer.send(b"answer")
+    writer.close()
+    if who_ends_first == "writer":
+        reader.shutdown(socket.SHUT_WR)
+    turned = time.monotonic() + 0.2
+    while time.monotonic() < turned:
+        assert not is_dead(reader, 3600)
+    assert reader.recv(100) == b"answer"
+    assert reader.recv(100) == b""
+    reader.close()
