@@ -6,13 +6,15 @@ STAMP  := $(VENV)/.installed
 
 ROWS   := expose single-port addresses names
 
-.PHONY: help demo $(ROWS:%=demo-%) test test-slow check format build bench clean
+.PHONY: help demo $(ROWS:%=demo-%) test test-slow check format build bench battery clean
 
 help:
 	@echo 'make demo         the suite at work on this machine, until Ctrl-C (ONCE=1: ends by itself)'
 	@echo 'make demo-expose  a public port on the relay; also demo-single-port, demo-addresses, demo-names'
 	@echo 'make test         the tests (make test-slow: those that take minutes)'
 	@echo 'make check        format, lint, types and tests: what CI runs'
+	@echo 'make battery      the fault battery: everything that can break, broken (QUICK=1: the short one)'
+	@echo 'make bench        speed beside the peers that are installed here (QUICK=1: in three minutes)'
 	@echo 'make format       put the code into its format'
 	@echo 'make build        wheel and sdist, in dist/'
 	@echo 'make clean        remove everything that these commands made'
@@ -52,6 +54,11 @@ build: $(STAMP)
 # QUICK=1 ends within two minutes; the figures also go to build/bench.
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks $(if $(QUICK),--quick) --output build/bench
+
+# QUICK=1: the sizes of make test. ONLY='words' chooses cases, SEED=n repeats a run, SOAK=minutes.
+battery: $(STAMP)
+	$(BIN)/python -m tests.battery $(if $(QUICK),--quick) $(if $(ONLY),--only '$(ONLY)') \
+		$(if $(SEED),--seed $(SEED)) $(if $(SOAK),--soak $(SOAK))
 
 clean:
 	rm -rf $(VENV) dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis demo/.run

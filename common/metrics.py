@@ -9,6 +9,7 @@ A program counts in the plain ``int`` fields of a dataclass; only when somebody 
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
@@ -74,7 +75,8 @@ def serve_metrics(
     except AddressError as error:
         raise SettingError(f"--metrics: {error}") from error
     registry = CollectorRegistry()
-    registry.register(_Collector(program.replace("-", "_"), metrics, gauges or {}, counters or {}))
+    gauges = {**(gauges or {}), **_tasks_gauge()}
+    registry.register(_Collector(program.replace("-", "_"), metrics, gauges, counters or {}))
     ProcessCollector(registry=registry)
     try:
         server, thread = start_http_server(wanted.port, wanted.host, registry)
@@ -85,6 +87,15 @@ def serve_metrics(
         ) from error
     bound = HostPort(str(server.server_address[0]), server.server_address[1])
     return MetricsServer(str(bound), server, thread)
+
+
+def _tasks_gauge() -> dict[str, Reading]:
+    """Return the gauge of a program that serves from within its loop."""
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        return {}
+    return {"tasks": ("Tasks of the event loop.", lambda: len(asyncio.all_tasks(loop)))}
 
 
 class _Collector:
