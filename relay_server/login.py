@@ -1,8 +1,8 @@
 """From a stranger's TCP connection to a judged client, with a deadline for each step.
 
-Nothing is spent on a stranger before it speaks: the TLS session (17 KiB) is made only after the
-first byte has come. A refusal that the peer can understand is sent as DENIED; everything before
-that ends with a TLS alert or without a word.
+Nothing is spent on a stranger before it speaks: the TLS session (45 KiB) is made only after the
+first byte has come, and one in a turn of the loop. A refusal that the peer can understand is sent
+as DENIED; everything before that ends with a TLS alert or without a word.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from common.tls import handshake, proven_key
 from common.wire import ALPN, MAX_PARTNERS, VERSION, Denied, Hello, Purpose, Trust, sentence
 from relay_server.guest_session import GuestSession
 from relay_server.matchmaker import Party
+from relay_server.turns import Turns
 
 FIRST_BYTE_S: Final = 5.0
 """Seconds a stranger may be silent: five times what a bad mobile network needs."""
@@ -53,8 +54,14 @@ async def login(
     context: ssl.SSLContext,
     judge: Judge,
     on_first_byte: Callable[[], None],
+    turns: Turns,
 ) -> Admitted:
     """Return the client at the other end of ``sock``; on any error the connection is closed.
+
+    Args:
+        judge: says whether the client may come in.
+        on_first_byte: told when the stranger has spoken.
+        turns: when a handshake may begin.
 
     Raises:
         LinkLost: it ended, or was too slow.
@@ -72,19 +79,20 @@ async def login(
         sock.close()
         raise
     on_first_byte()
-    tls = GuestSession(context, sock)
-    try:
+    try:  # closing the socket is all that the session needs
         with anyio.fail_after(HANDSHAKE_S):
+            await turns.take()
+            tls = GuestSession(context, sock)
             await handshake(tls, ALPN)
             return await _introduction(tls, address, judge)
     except TimeoutError:
-        tls.close()
+        sock.close()
         raise LinkLost(f"no HELLO within {HANDSHAKE_S:g} s of the first byte") from None
     except HandshakeError as error:
-        tls.close()
+        sock.close()
         raise HandshakeError(f"{error}{_advice(str(error))}") from None
     except BaseException:
-        tls.close()
+        sock.close()
         raise
 
 

@@ -16,6 +16,7 @@ from common.logs import event
 from relay_server.admission import Admission, source_of
 from relay_server.login import Admitted, Judge, login
 from relay_server.metrics import Metrics
+from relay_server.turns import Turns
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +45,7 @@ class Reception:
         self._metrics = metrics
         self._tasks = tasks
         self._strangers: Admission[anyio.CancelScope] = Admission()
+        self._turns = Turns()
 
     @property
     def strangers(self) -> int:
@@ -72,6 +74,7 @@ class Reception:
                     self.context,
                     self._judge,
                     lambda: self._strangers.spoke(scope, source),
+                    self._turns,
                 )
                 self._on_admitted(admitted, address)
             if scope.cancelled_caught:

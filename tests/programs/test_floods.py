@@ -30,7 +30,8 @@ DELAY_S = 1.0
 """What a flood may cost a legitimate login; a second is 20 times what it takes without one, and
 leaves room for a machine that does other things as well."""
 GROWTH_KIB = 48 * 1024
-"""What a flood may cost the relay's memory: 2,048 strangers with a TLS session each have 35 MiB."""
+"""What the floods here may cost the relay's memory: 2,048 that are silent have 20 MiB, and of those
+that speak few are in a handshake at a time."""
 
 
 def first_flight(version: ssl.TLSVersion) -> bytes:

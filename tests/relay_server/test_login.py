@@ -14,6 +14,7 @@ from common.refusals import Refusal
 from common.tls import handshake, wrap
 from common.wire import ALPN, Denied, Hello, Message, Ping, Ready, Trust
 from relay_server.login import Admitted, login, unknown_key
+from relay_server.turns import Turns
 from tests.common.fake_relay import new_client, relay_side
 from tests.common.loops import on_both_loops, run
 from tests.common.sessions import ANN, BOB, EVE, tcp_pair
@@ -38,7 +39,7 @@ async def meet(
     async def relay() -> Admitted | PeerError:
         try:
             admitted = await login(
-                right, ADDRESS, relay_side(), judge, lambda: judged.append("spoke")
+                right, ADDRESS, relay_side(), judge, lambda: judged.append("spoke"), Turns()
             )
         except PeerError as error:
             return error
@@ -118,7 +119,7 @@ def test_garbage_ends_without_a_word_and_closed(kind: str, first: bytes) -> None
         left.send(first)
         left.shutdown(socket.SHUT_WR)
         with pytest.raises((HandshakeError, LinkLost)):
-            await login(right, ADDRESS, relay_side(), lambda *_: None, lambda: None)
+            await login(right, ADDRESS, relay_side(), lambda *_: None, lambda: None, Turns())
         left.close()
 
     run(kind, main)
