@@ -1,0 +1,279 @@
+"""Attackers who have no key: what they cost a legitimate client, and what they leave behind.
+
+The attackers are a program of its own (``tests.battery.attackers``) and come back whenever the
+relay has had enough of them. The legitimate client is on the same machine and, for one address of
+eight, behind the same address. All streams go through channels that exist, as they do in practice;
+a login is what a client needs for a new channel.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+
+from common.addresses import HostPort
+from common.wire import Welcome
+from tests.battery.bench import Battery
+from tests.battery.books import Books
+from tests.battery.registry import case
+from tests.programs.evil_client import EvilClient
+from tests.programs.harness import DEADLINE_S, ROOT, Program, Suite, TcpServer, connected, echo
+
+STREAM_S, LOGIN_S = 1.0, 3.0
+"""What the slowest of a hundred may take under attack; without one it is some milliseconds. The
+machine also runs the attackers and all three programs."""
+STRANGER_KIB = 64
+"""Memory of one stranger at the most: 10 KiB while silent, 45 KiB more in a TLS handshake."""
+LINES_AT_ONCE, LINES_A_SECOND = 25, 3.0
+"""Log lines of an attack: five of each kind in ten seconds, and a summary."""
+POOL = ("--pool", "4", "--pool-linger", "1")
+"""One stream after the other never asks for a fifth, so the books begin with four."""
+PAUSE_S = 0.002
+"""Between two streams: who measures must not be the load."""
+
+
+@dataclass
+class Ground:
+    """The programs that are attacked."""
+
+    suite: Suite
+    relay: Program
+    entrance: HostPort
+    books: Books
+
+
+@dataclass
+class Times:
+    """How long a legitimate client waited, in seconds."""
+
+    streams: list[float] = field(default_factory=list)
+    logins: list[float] = field(default_factory=list)
+    again: int = 0
+    """Logins that had to be tried again: thrown out for a newer stranger of the same address."""
+
+    def __str__(self) -> str:
+        return f"stream {spread(self.streams)}, login {spread(self.logins)}"
+
+
+def spread(seconds: list[float]) -> str:
+    return f"{quantile(seconds, 0.5) * 1000:.1f}/{quantile(seconds, 0.99) * 1000:.0f} ms"
+
+
+def quantile(values: list[float], share: float) -> float:
+    ordered = sorted(values)
+    return ordered[min(int(len(ordered) * share), len(ordered) - 1)]
+
+
+@contextmanager
+def ground(battery: Battery) -> Iterator[Ground]:
+    """Start the three programs without anything between them; balance the books at the end."""
+    with battery.suite() as suite, TcpServer(echo) as server:
+        relay = suite.relay("--heartbeat", "2")
+        reverse_proxy = suite.reverse_proxy(relay, *POOL)
+        entry_point = suite.entry_point(relay, "-r", f"0:{server.address}", *POOL, channels=4)
+        entrance = entry_point.addresses()[0]
+        for _ in range(10):
+            one_stream(entrance)
+        one_login(suite, relay, Times())
+        books = Books([relay, reverse_proxy, entry_point])
+        yield Ground(suite, relay, entrance, books)
+        books.balance()
+
+
+def one_stream(entrance: HostPort) -> float:
+    """Return the seconds from the dial of a new stream to the answer to its first 64 bytes."""
+    began = time.monotonic()
+    with connected(entrance) as sock:
+        sock.sendall(bytes(64))
+        left = 64
+        while left:
+            part = sock.recv(left)
+            assert part, "the stream ended"
+            left -= len(part)
+    return time.monotonic() - began
+
+
+def one_login(suite: Suite, relay: Program, times: Times) -> None:
+    """Add the seconds from a client's first dial to WELCOME, as often as it has to dial."""
+    certificate = str(suite.path("server.crt"))
+    began = time.monotonic()
+    while time.monotonic() < began + DEADLINE_S:
+        with (
+            suppress(ConnectionError, ssl.SSLError),
+            EvilClient(relay.addresses()[0], suite.identity, certificate) as client,
+        ):
+            if isinstance(client.login("entry-point", "nobody else"), Welcome):
+                times.logins.append(time.monotonic() - began)
+                return
+        times.again += 1
+    raise AssertionError(f"no login within {DEADLINE_S:g} s")
+
+
+def measure(here: Ground, seconds: float) -> Times:
+    """Be a legitimate client for so long: ten streams, a login, and again."""
+    times = Times()
+    until = time.monotonic() + seconds
+    while time.monotonic() < until or not times.logins:
+        for _ in range(10):
+            times.streams.append(one_stream(here.entrance))
+            time.sleep(PAUSE_S)
+        one_login(here.suite, here.relay, times)
+    return times
+
+
+@dataclass
+class Attack:
+    """Attackers at work."""
+
+    tried: int = 0
+    seconds: float = 0.0
+
+
+@contextmanager
+def attackers(here: Ground, kind: str, count: int, sources: int, key: str = "") -> Iterator[Attack]:
+    """Let ``count`` attackers loose; how often they came is known after the block."""
+    certificate = str(here.suite.path("server.crt"))
+    command = [sys.executable, "-m", "tests.battery.attackers", kind]
+    known = ["--identity", str(here.suite.path(key))] if key else []
+    with subprocess.Popen(
+        [
+            *(*command, str(here.relay.addresses()[0]), certificate),
+            *("--count", str(count), "--sources", str(sources), *known),
+        ],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        attack = Attack()
+        try:
+            assert process.stdout.readline() == "attacking\n"
+            began = time.monotonic()
+            yield attack
+            attack.seconds = time.monotonic() - began
+            out, _ = process.communicate(timeout=DEADLINE_S)
+            attack.tried = json.loads(out)["tried"]
+        finally:
+            process.kill()
+
+
+def cpu_seconds(program: Program) -> float:
+    """Return the processor time that a program has used."""
+    with open(f"/proc/{program.pid}/stat", encoding="ascii") as file:
+        fields = file.read().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def besieged(battery: Battery, kind: str, count: int, sources: int = 8, key: str = "") -> str:
+    """Measure a legitimate client before and during an attack; return the figure."""
+    with ground(battery) as here:
+        relay = here.relay
+        calm = measure(here, battery.size(quick=1, full=5))
+        memory, lines, worked = relay.resident_kib(), len(relay.lines), cpu_seconds(relay)
+        with attackers(here, kind, count, sources, key) as attack:
+            during = measure(here, battery.size(quick=2, full=20))
+            strangers = relay.metric("strangers")
+            growth = relay.resident_kib() - memory
+        worked = (cpu_seconds(relay) - worked) / attack.seconds
+        told = len(relay.lines) - lines
+        rate = attack.tried / attack.seconds
+        figure = (
+            f"{attack.tried:,} from {sources} address{'es' * (sources > 1)} ({rate:,.0f}/s),"
+            f" relay {worked:.0%} of a core; p50/p99 of a stream {spread(calm.streams)}"
+            f" -> {spread(during.streams)}, of a login {spread(calm.logins)}"
+            f" -> {spread(during.logins)}; {strangers:.0f} strangers, +{growth} KiB"
+            f" ({growth / max(strangers, 1):.1f} each); {told / attack.seconds:.1f} log lines a"
+            " second; all places given back"
+        )
+        assert attack.tried >= count, figure
+        assert quantile(during.streams, 0.99) < STREAM_S, figure
+        assert quantile(during.logins, 0.99) < LOGIN_S, figure
+        assert growth < 8 * 1024 + STRANGER_KIB * max(strangers, count), figure
+        assert told < LINES_AT_ONCE + LINES_A_SECOND * attack.seconds, figure
+        assert "Traceback" not in relay.log, relay.log
+    return figure
+
+
+@case("before login: silent connections")
+def silent(battery: Battery) -> str:
+    return besieged(battery, "silent", battery.size(quick=500, full=2500), sources=20)
+
+
+@case("before login: more silent connections than one address has places", quick=False)
+def silent_neighbours(battery: Battery) -> str:
+    return besieged(battery, "silent", battery.size(quick=300, full=1000), sources=1)
+
+
+@case("before login: one byte a second", quick=False)
+def drops(battery: Battery) -> str:
+    return besieged(battery, "drip", battery.size(quick=300, full=2000), sources=20)
+
+
+@case("before login: a ClientHello, and then silence", quick=False)
+def stuck(battery: Battery) -> str:
+    return besieged(battery, "stuck", battery.size(quick=300, full=2000), sources=20)
+
+
+@case("before login: garbage", quick=False)
+def garbage(battery: Battery) -> str:
+    return besieged(battery, "garbage", battery.size(quick=200, full=1000))
+
+
+@case("before login: handshakes without a key")
+def hellos(battery: Battery) -> str:
+    return besieged(battery, "hello", 100)
+
+
+@case("before login: logins with a key that nobody knows", quick=False)
+def unknown(battery: Battery) -> str:
+    return besieged(battery, "login", 50)
+
+
+@case("before login: handshakes abandoned at any byte")
+def churn(battery: Battery) -> str:
+    return besieged(battery, "churn", 100, key="auth")
+
+
+@case("before login: out of descriptors")
+def no_descriptors(battery: Battery) -> str:
+    """Streams go on; whoever comes waits, and comes in as soon as the crowd has gone."""
+    count = battery.size(quick=200, full=1000)
+    with ground(battery) as here:
+        relay = here.relay
+        calm = measure(here, 1)
+        limits = resource.prlimit(relay.pid, resource.RLIMIT_NOFILE)
+        room = relay.descriptors() + 10
+        resource.prlimit(relay.pid, resource.RLIMIT_NOFILE, (room, limits[1]))
+        lines, worked, streams = len(relay.lines), cpu_seconds(relay), []
+        with attackers(here, "silent", count, sources=8) as attack:
+            relay.wait_log("cannot accept connections")
+            until = time.monotonic() + battery.size(quick=2, full=20)
+            while time.monotonic() < until:
+                streams.append(one_stream(here.entrance))
+                time.sleep(0.02)
+        worked = (cpu_seconds(relay) - worked) / attack.seconds
+        told = len(relay.lines) - lines
+        after = Times()
+        one_login(here.suite, relay, after)
+        figure = (
+            f"10 descriptors for {count} attackers: p50/p99 of a stream {spread(calm.streams)} ->"
+            f" {spread(streams)}; relay {worked:.0%} of a core, {told / attack.seconds:.1f} log"
+            f" lines a second; first login {after.logins[0]:.2f} s after they have gone"
+        )
+        resource.prlimit(relay.pid, resource.RLIMIT_NOFILE, limits)
+        assert quantile(streams, 0.99) < STREAM_S, figure
+        assert worked < 0.5, figure  # it does not spin
+        assert told < LINES_AT_ONCE + LINES_A_SECOND * attack.seconds, figure
+        assert after.logins[0] < LOGIN_S, figure
+    return figure
