@@ -15,8 +15,8 @@ import socket
 import ssl
 from typing import Final
 
-CIPHERTEXT_SIZE: Final = 128 * 1024
-"""Bytes of ciphertext read at once. OpenSSL keeps as much per session that was ever read so far."""
+CIPHERTEXT_SIZE: Final = 256 * 1024
+"""Bytes of ciphertext read at once. OpenSSL keeps as much per session as was ever read so far."""
 RECORD_ROOM: Final = 32 * 1024
 """Room for the record of which a part was read before: it is at most 16 KiB of plaintext."""
 PLAINTEXT_SIZE: Final = CIPHERTEXT_SIZE + RECORD_ROOM
