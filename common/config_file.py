@@ -61,7 +61,7 @@ def _parse(path: str, text: str) -> dict[str, object]:
             import tomllib
 
             document = tomllib.loads(text)
-    except ValueError as error:  # both decoders' errors; they tell the line or byte
+    except (ValueError, RecursionError) as error:  # both decoders'; they tell the line or byte
         language = "JSON" if is_json else "TOML"
         raise SettingError(f"{path}: not {language}: {error}") from error
     if not isinstance(document, dict):

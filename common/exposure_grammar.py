@@ -215,21 +215,25 @@ def _options(text: str, options: list[str], known: tuple[str, ...]) -> frames.In
 
 
 def _name(text: str) -> str:
+    if not text.isascii():
+        raise AddressError(f"the name {text!r} is not in ASCII; write it in its xn-- form")
     name = text.lower().removesuffix(".")
     below = name.removeprefix("*.")
-    if not below.isascii():
-        raise AddressError(f"the name {text!r} is not in ASCII; write it in its xn-- form")
-    if parse_host(below).replace(".", "").isdecimal() or ":" in below:
+    host = parse_host(below)
+    if host.replace(".", "").isdecimal() or ":" in host:
         raise AddressError(f"{text!r} is an address; write a host name, or expose a port with -e")
+    if host != below or host.endswith("."):
+        raise AddressError(f"not a host name: {text!r}; write {host.rstrip('.')}")
     return name
 
 
 def _host_header(text: str, value: str) -> str:
-    host, _, port = value.partition(":")
+    host, colon, port = value.partition(":")
     try:
-        parse_host(host)
-        if port:
-            parse_port(port, lowest=1)
+        # As the service gets it, so in one spelling: white space in it would be another's header.
+        header = parse_host(host)
+        if colon:
+            header += f":{parse_port(port, lowest=1)}"
     except AddressError as error:
         raise RouteError(f"{text!r}: host=: {error}") from None
-    return value
+    return header

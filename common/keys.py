@@ -221,12 +221,12 @@ def _matched(seed: bytes, raw: bytes, comment: str) -> Identity:
 def _from_pkcs8(text: bytes) -> Identity:
     """Parse PKCS #8 (RFC 8410 section 7, RFC 5958)."""
     # Imported here: it brings every kind of key, and few people have such a file.
-    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.exceptions import InternalError, UnsupportedAlgorithm
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
     try:
         key = load_pem_private_key(text, None)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
+    except (ValueError, TypeError, UnsupportedAlgorithm, InternalError):
         raise KeyFileError(
             f"the private key is damaged: its PKCS #8 cannot be read; copy it again, or {MAKE_ONE}"
         ) from None

@@ -24,6 +24,8 @@ Kind = Literal["text", "whole", "seconds", "choice", "list"]
 
 _MOST_DIGITS = 12  # longer ones are out of every range, and int() refuses 4,300 with another error
 
+_BEYOND = 2**63
+
 _KINDS: dict[object, Kind] = {str: "text", int: "whole", float: "seconds", tuple[str, ...]: "list"}
 
 
@@ -131,7 +133,11 @@ class Setting:
         """
         if self.kind == "list":
             return self._fit_list(value, where)
-        number = isinstance(value, int | float) and not isinstance(value, bool)
+        number = (
+            isinstance(value, int | float)
+            and not isinstance(value, bool)
+            and abs(value) < _BEYOND  # a longer one makes float() and str() fail; nan is not below
+        )
         if number and self.option.number_ok:
             return str(value)
         if self.kind == "whole" and number and isinstance(value, int):
@@ -139,7 +145,7 @@ class Setting:
                 return value
         elif self.kind == "seconds" and number:
             seconds = float(typing.cast("float", value))
-            if self.option.low <= seconds <= self.option.high:  # nan is in no range
+            if self.option.low <= seconds <= self.option.high:
                 return seconds
         elif self.kind == "choice" and value in self.choices:
             return str(value)
@@ -148,7 +154,7 @@ class Setting:
                 return value
             raise SettingError(f"{where}: is empty; give a value, or leave it out for the default")
         near = did_you_mean(value, self.choices) if isinstance(value, str) else ""
-        raise SettingError(f"{where}: {value!r} is not {self.expected}{near}")
+        raise SettingError(f"{where}: {_shown(value)} is not {self.expected}{near}")
 
     def _fit_list(self, value: object, where: str) -> tuple[str, ...]:
         out: list[str] = []
@@ -156,7 +162,7 @@ class Setting:
             if isinstance(item, str):
                 out += _split(item, where)
             else:
-                raise SettingError(f"{where}: {item!r} is not {self.expected}")
+                raise SettingError(f"{where}: {_shown(item)} is not {self.expected}")
         if not out:
             raise SettingError(f"{where}: the list is empty; {self._instead}")
         return tuple(out)
@@ -170,6 +176,13 @@ class Setting:
     def missing(self) -> SettingError:
         """The error for a setting without a default that nobody gave."""
         return SettingError(f"{self.flag} is missing; for example {self.option.example}")
+
+
+def _shown(value: object) -> str:
+    try:
+        return repr(value)
+    except ValueError:  # TOML has whole numbers of any length; Python shows 4,300 digits
+        return "a number that is too long"
 
 
 def _split(text: str, where: str) -> list[str]:

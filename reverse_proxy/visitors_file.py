@@ -67,7 +67,7 @@ def read(path: Path) -> list[tuple[str, Seen]]:
         found = msgspec.json.decode(data, type=_File)
     except OSError as error:
         raise SettingError(f"cannot read {path}: {error.strerror}") from None
-    except msgspec.DecodeError as error:
+    except (ValueError, RecursionError) as error:  # the decoder's; text that is none is its own
         raise SettingError(f"{path} is no file of visitors: {error}; move it away") from None
     if found.version != 1:
         raise SettingError(f"{path} is of version {found.version}, this program reads 1")

@@ -15,7 +15,11 @@ from relay_server.http.head import Body
 
 _SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})\r\n")
 _SIZE_WITH_EXTENSION: Final = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[\t\x20-\x7e]*)?\r\n")
-_TRAILER: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*\r\n")
+# None of framing, which some would believe even there (RFC 9110, section 6.5.1).
+_TRAILER: Final = re.compile(
+    rb"(?!(?i:content-length|transfer-encoding):)"
+    rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*\r\n"
+)
 _MOST_LINE: Final = 1024
 _MOST_TRAILERS: Final = 8 * 1024
 

@@ -1,0 +1,1 @@
+"""Fuzzing of everything that reads bytes or text of others; ``python -m tests.fuzz --help``."""
