@@ -18,7 +18,7 @@ from typing import Final, Generic, TypeVar
 PER_SOURCE: Final = 128
 """Strangers of one source: a client dials 32 at once, and clients may share a NAT."""
 IN_ALL: Final = 2048
-"""Strangers in all: 20 MiB while silent (10 KiB each), 115 MiB if all were in a TLS handshake."""
+"""Strangers in all: 20 MiB while silent (10 KiB each), 150 MiB if all are in a TLS handshake."""
 
 StrangerT = TypeVar("StrangerT", bound=Hashable)
 

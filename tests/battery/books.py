@@ -41,6 +41,10 @@ class Books:
     def __init__(self, programs: Iterable[Program]) -> None:
         self._before = {each: steady(each) for each in programs}
 
+    def succeed(self, program: Program, successor: Program) -> None:
+        """Expect of ``successor``, started anew, what ``program`` held before it was killed."""
+        self._before[successor] = self._before.pop(program)
+
     def balance(self, deadline_s: float = SETTLE_S) -> None:
         """Wait until everything is back where it began.
 

@@ -30,8 +30,9 @@ from tests.programs.harness import DEADLINE_S, ROOT, Program, Suite, TcpServer, 
 STREAM_S, LOGIN_S = 1.0, 3.0
 """What the slowest of a hundred may take under attack; without one it is some milliseconds. The
 machine also runs the attackers and all three programs."""
-STRANGER_KIB = 64
-"""Memory of one stranger at the most: 10 KiB while silent, 45 KiB more in a TLS handshake."""
+STRANGER_KIB = 80
+"""Memory of one stranger at the most: 10 KiB while silent, 45 KiB more in a TLS handshake, and what
+is lost between the blocks when others come and go."""
 LINES_AT_ONCE, LINES_A_SECOND = 25, 3.0
 """Log lines of an attack: five of each kind in ten seconds, and a summary."""
 POOL = ("--pool", "4", "--pool-linger", "1")
@@ -83,6 +84,7 @@ def ground(battery: Battery) -> Iterator[Ground]:
         for _ in range(10):
             one_stream(entrance)
         one_login(suite, relay, Times())
+        relay.wait_metric("pairs_open", lambda count: count == 4)
         books = Books([relay, reverse_proxy, entry_point])
         yield Ground(suite, relay, entrance, books)
         books.balance()

@@ -1,0 +1,322 @@
+"""Programs that are killed, or stopped and go on, idle and busy.
+
+A stream is whole, or its abort is visible at both ends: nothing that was cut short looks complete.
+New streams are possible again soon after the program is back.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from common.addresses import HostPort
+from tests.battery.bench import Battery
+from tests.battery.books import Books
+from tests.battery.registry import case
+from tests.battery.traffic import ENDLESS, Ledger, Load
+from tests.programs.harness import Program, Suite, TcpServer, free_port, wait_for
+
+BACK_S = 10.0
+"""For the first stream after a program is back: a try of the backoff, and two handshakes."""
+HEARTBEAT_S = 0.5
+"""As the suite's relay says it; after three of them silence is death."""
+MUTE_S = 6 * HEARTBEAT_S
+"""Stopped for so long, a program is given up by all who know it."""
+POOL = ("--pool", "4", "--pool-linger", "1")
+LONGEST_DELAY_S = 30.0
+"""Of the backoff."""
+MIB = 1 << 20
+VICTIMS = ("relay-server", "reverse-proxy", "entry-point")
+
+
+@dataclass
+class Site:
+    """The three programs, each of which can be started again in its place."""
+
+    start: dict[str, Callable[[], Program]]
+    entrance: HostPort
+    ledger: Ledger
+    programs: dict[str, Program] = field(default_factory=dict)
+    number: int = 1 << 32  # of streams that are not part of the load
+
+    def settle(self) -> None:
+        """Wait until the pool is what it is without streams."""
+        self.programs["relay-server"].wait_metric("pairs_open", lambda count: count == 4)
+        self.programs["reverse-proxy"].wait_metric("links_pending", lambda count: count == 4)
+
+    def revive(self, victim: str, books: Books) -> float:
+        """Start a program that was killed; return the seconds that took."""
+        began = time.monotonic()
+        successor = self.start[victim]()
+        books.succeed(self.programs[victim], successor)
+        self.programs[victim] = successor
+        return time.monotonic() - began
+
+    def first_stream(self, since: float) -> float:
+        """Return the seconds from ``since`` until a new stream has been whole."""
+
+        def whole() -> bool:
+            self.number += 1
+            return self.ledger.visit(self.entrance, self.number, 64, 64)
+
+        wait_for(whole, "a whole stream", BACK_S)
+        return time.monotonic() - since
+
+
+@contextmanager
+def site(battery: Battery) -> Iterator[Site]:
+    """Start all three on ports that they find again."""
+    ledger = Ledger()
+    with battery.suite() as suite, TcpServer(ledger.serve) as destination:
+        relay_port, entry_port = free_port(), free_port()
+        here = Site(
+            _starters(suite, relay_port, entry_port, destination.address),
+            HostPort("127.0.0.1", entry_port),
+            ledger,
+        )
+        for name, start in here.start.items():
+            here.programs[name] = start()
+        here.first_stream(time.monotonic())
+        here.settle()
+        yield here
+        ledger.check()
+
+
+def _starters(
+    suite: Suite, relay_port: int, entry_port: int, destination: HostPort
+) -> dict[str, Callable[[], Program]]:
+    relay = HostPort("127.0.0.1", relay_port)
+    return {
+        "relay-server": lambda: suite.relay(port=relay_port),
+        "reverse-proxy": lambda: suite.reverse_proxy(relay, *POOL),
+        "entry-point": lambda: suite.entry_point(
+            relay, "-r", f"{entry_port}:{destination}", *POOL, channels=0
+        ),
+    }
+
+
+@contextmanager
+def busy(battery: Battery, here: Site) -> Iterator[Load]:
+    """Keep streams running: half of them without end at first, all the others of any size."""
+    workers = battery.size(quick=8, full=40)
+    endless = set(range(1, workers, 2))
+
+    def sizes(worker: int) -> tuple[int, int]:
+        if worker in endless:
+            endless.remove(worker)
+            return ENDLESS, ENDLESS
+        return battery.random.randrange(MIB), battery.random.randrange(MIB)
+
+    here.ledger.endless.clear()
+    load = Load(here.ledger, here.entrance, workers, sizes)
+    try:
+        wait_for(
+            lambda: (
+                len(here.ledger.endless) == workers
+                and all(each > MIB // 4 for each in here.ledger.endless.values())
+            ),
+            "streams without end run",
+        )
+        yield load
+    finally:
+        load.finish()
+
+
+def told(ledger: Ledger) -> str:
+    return (
+        f"{ledger.ends['whole']:,} directions whole, {ledger.ends['aborted']:,} visibly aborted,"
+        f" {ledger.moved / MIB:,.0f} MiB"
+    )
+
+
+def worst(seconds: list[float]) -> str:
+    """Return the middle and the worst of some durations."""
+    ordered = sorted(seconds)
+    return f"{ordered[len(ordered) // 2]:.2f} s (worst {ordered[-1]:.2f})"
+
+
+def killed(battery: Battery, victim: str, *, load: bool) -> str:
+    """Kill a program again and again; return how soon streams were possible."""
+    after_kill, after_start = [], []
+    with site(battery) as here:
+        books = Books(here.programs.values())
+
+        def kill() -> None:
+            here.programs[victim].signal(signal.SIGKILL)
+            struck = time.monotonic()
+            here.programs[victim].wait()
+            here.revive(victim, books)
+            ready = time.monotonic()
+            after_start.append(here.first_stream(ready))
+            after_kill.append(time.monotonic() - struck)
+
+        for _ in range(battery.size(quick=1, full=10)):
+            if load:
+                aborted = here.ledger.ends["aborted"]
+                with busy(battery, here):
+                    kill()
+                # Both directions of each stream without end, seen at an end that lives.
+                assert here.ledger.ends["aborted"] >= aborted + battery.size(quick=8, full=40) // 2
+            else:
+                kill()
+            here.ledger.check()
+        books.balance()
+    figure = f"streams {worst(after_start)} after it was ready, {worst(after_kill)} after the kill"
+    return f"{figure}; {told(here.ledger)}" if load else figure
+
+
+def stopped(battery: Battery, victim: str, *, load: bool) -> str:
+    """Stop a program until all have given it up, and let it go on."""
+    seconds = []
+    with site(battery) as here:
+        books = Books(here.programs.values())
+
+        def stop() -> None:
+            here.programs[victim].signal(signal.SIGSTOP)
+            until = time.monotonic() + battery.size(quick=1, full=5) * MUTE_S
+            wait_for(lambda: time.monotonic() > until, "the time of silence", 2 * MUTE_S * 5)
+            here.programs[victim].signal(signal.SIGCONT)
+            seconds.append(here.first_stream(time.monotonic()))
+
+        for _ in range(battery.size(quick=1, full=5)):
+            if load:
+                aborted = here.ledger.ends["aborted"]
+                with busy(battery, here):
+                    stop()
+                assert here.ledger.ends["aborted"] >= aborted + battery.size(quick=8, full=40) // 2
+            else:
+                stop()
+            here.ledger.check()
+        books.balance()
+    figure = f"streams {worst(seconds)} after SIGCONT"
+    return f"{figure}; {told(here.ledger)}" if load else figure
+
+
+def hesitated(battery: Battery, victim: str) -> str:
+    """Stop a program for less than it takes to be given up: no stream may notice."""
+    rounds = battery.size(quick=2, full=10)
+    with site(battery) as here:
+        books = Books(here.programs.values())
+        size = battery.size(quick=16, full=64) * MIB
+        aborted = here.ledger.ends["aborted"]
+        load = Load(here.ledger, here.entrance, battery.size(4, 16), lambda _: (size, size))
+        for _ in range(rounds):
+            moved = here.ledger.moved
+            wait_for(
+                lambda moved=moved: here.ledger.moved > moved + 4 * MIB,  # type: ignore[misc]
+                "the load runs",
+            )
+            here.programs[victim].signal(signal.SIGSTOP)
+            until = time.monotonic() + HEARTBEAT_S
+            wait_for(lambda until=until: time.monotonic() > until, "a heartbeat")  # type: ignore[misc]
+            here.programs[victim].signal(signal.SIGCONT)
+        load.finish()
+        here.ledger.check()
+        assert here.ledger.ends["aborted"] == aborted, told(here.ledger)
+        books.balance()
+    return f"{rounds} times {HEARTBEAT_S:g} s: {told(here.ledger)}"
+
+
+@case("kill -9: relay-server, busy")
+def relay_busy(battery: Battery) -> str:
+    return killed(battery, "relay-server", load=True)
+
+
+@case("kill -9: reverse-proxy, busy")
+def reverse_proxy_busy(battery: Battery) -> str:
+    return killed(battery, "reverse-proxy", load=True)
+
+
+@case("kill -9: entry-point, busy")
+def entry_point_busy(battery: Battery) -> str:
+    return killed(battery, "entry-point", load=True)
+
+
+@case("kill -9: each program, idle", quick=False)
+def each_idle(battery: Battery) -> str:
+    return "; ".join(f"{each}: {killed(battery, each, load=False)}" for each in VICTIMS)
+
+
+@case("SIGSTOP: relay-server, busy")
+def relay_stopped(battery: Battery) -> str:
+    return stopped(battery, "relay-server", load=True)
+
+
+@case("SIGSTOP: reverse-proxy, busy")
+def reverse_proxy_stopped(battery: Battery) -> str:
+    return stopped(battery, "reverse-proxy", load=True)
+
+
+@case("SIGSTOP: entry-point, busy")
+def entry_point_stopped(battery: Battery) -> str:
+    return stopped(battery, "entry-point", load=True)
+
+
+@case("SIGSTOP: each program, idle", quick=False)
+def each_stopped_idle(battery: Battery) -> str:
+    return "; ".join(f"{each}: {stopped(battery, each, load=False)}" for each in VICTIMS)
+
+
+@case("SIGSTOP: each program, for a heartbeat only", quick=False)
+def each_hesitated(battery: Battery) -> str:
+    return "; ".join(f"{each}: {hesitated(battery, each)}" for each in VICTIMS)
+
+
+def herd(battery: Battery, count: int, down_s: float) -> str:
+    """Take the relay away from many clients; return how they come back."""
+    with battery.suite() as suite:
+        port = free_port()
+        relay = suite.relay(port=port)
+        crowd = suite.start("tests.battery.crowd", f"127.0.0.1:{port}", str(count), "8")
+        crowd.ready()
+        pairs = count // 2 * 8
+        relay.wait_metric("pairs_open", lambda open_: open_ == pairs, 120)
+        relay.wait_metric("clients", lambda there: there == count)
+        lines = len(crowd.lines)
+        relay.signal(signal.SIGKILL)
+        relay.wait()
+        until = time.monotonic() + down_s
+        wait_for(lambda: time.monotonic() > until, "the end of the outage", down_s + 5)
+        relay = suite.relay(port=port)
+        began = time.monotonic()
+
+        def back() -> list[float]:
+            found = [line for line in crowd.lines[lines:] if line.startswith("connected ")]
+            return sorted(float(line.split()[1]) - began for line in found)
+
+        wait_for(lambda: len(back()) >= count, "all have the relay again", LONGEST_DELAY_S + 15)
+        relay.wait_metric("pairs_open", lambda open_: open_ == pairs, 60)
+        healed = time.monotonic() - began
+        evicted = relay.metric("connections_evicted")
+        seconds = back()
+        figure = (
+            f"{count} clients, {pairs} channels; the first back {seconds[0]:.1f} s, half"
+            f" {seconds[count // 2]:.1f} s, all {seconds[-1]:.1f} s after it, all channels"
+            f" {healed:.1f} s; {evicted:.0f} evicted; a second: {histogram(seconds)}"
+        )
+        assert len(seconds) == count, figure  # and nobody lost it again
+        assert evicted == 0, figure
+        together = max(sum(1 for each in seconds if start <= each < start + 1) for start in seconds)
+        assert down_s < 5 or together <= max(count // 4, 6), figure
+    return figure
+
+
+def histogram(seconds: list[float]) -> str:
+    """Return how many came back in each second."""
+    counts = [0] * (max(int(seconds[-1]), 0) + 1)
+    for each in seconds:
+        counts[max(int(each), 0)] += 1
+    return " ".join(map(str, counts))
+
+
+@case("relay down: many clients come back, spread by chance", quick=False)
+def relay_down(battery: Battery) -> str:
+    return herd(battery, battery.size(quick=10, full=200), battery.size(quick=5, full=60))
+
+
+@case("relay down: many clients come back at once", quick=False)
+def relay_restarted(battery: Battery) -> str:
+    return herd(battery, battery.size(quick=10, full=200), 0)
