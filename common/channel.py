@@ -39,6 +39,7 @@ from common import frames
 from common.errors import ProtocolError
 from common.keys import PublicKey
 from common.logs import event
+from common.scratch import scratch
 from common.session import PLAINTEXT_SIZE, Session
 from common.sockets import check_soon, close_with_reset, is_dead, was_reset
 
@@ -56,7 +57,7 @@ _PING: Final = frames.encode(frames.PING)
 _PONG: Final = frames.encode(frames.PONG)
 
 # One loop per process and never two reads at once: all channels share one buffer.
-_buffer: Final = memoryview(bytearray(PLAINTEXT_SIZE))
+_buffer: Final = scratch(PLAINTEXT_SIZE)
 
 
 class Handler(Protocol):

@@ -27,6 +27,7 @@ from typing import Final, Literal, Protocol
 
 from common.errors import SettingError
 from common.pipes import PIPE_SIZE, Pipes, can_splice
+from common.scratch import scratch
 from common.sockets import check_soon, was_reset
 
 ROUNDS: Final = 4
@@ -295,8 +296,8 @@ class SpliceForwarder(Forwarder):
         self._counts.splice_calls += calls
 
 
-_message: Final = memoryview(bytearray(COPIED))
-_chunk: Final = memoryview(bytearray(PIPE_SIZE))  # one loop per process: all forwarders share it
+_message: Final = scratch(COPIED)
+_chunk: Final = scratch(PIPE_SIZE)  # one loop per process: all forwarders share it
 
 
 class CopyForwarder(Forwarder):

@@ -15,6 +15,8 @@ import socket
 import ssl
 from typing import Final
 
+from common.scratch import scratch
+
 CIPHERTEXT_SIZE: Final = 256 * 1024
 """Bytes of ciphertext read at once. OpenSSL keeps as much per session as was ever read so far."""
 RECORD_ROOM: Final = 32 * 1024
@@ -23,7 +25,7 @@ PLAINTEXT_SIZE: Final = CIPHERTEXT_SIZE + RECORD_ROOM
 """Bytes that one :meth:`Session.read` can return at most."""
 
 # One loop per process and never two reads at once: all sessions share one buffer.
-_ciphertext: Final = memoryview(bytearray(CIPHERTEXT_SIZE))
+_ciphertext: Final = scratch(CIPHERTEXT_SIZE)
 
 
 class Session:

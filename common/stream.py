@@ -21,6 +21,7 @@ from typing import Final, Literal
 from common import frames
 from common.channel import SILENT_HEARTBEATS, Channel
 from common.outcome import Outcome
+from common.scratch import scratch
 from common.sockets import check_soon, close_cleanly, close_with_reset, is_dead, was_reset
 
 CHUNK_SIZE: Final = 256 * 1024 - frames.HEADER_SIZE
@@ -34,9 +35,7 @@ _DATA_WORD: Final = frames.DATA << 24
 _HEADER_SIZE: Final = frames.HEADER_SIZE
 
 # Room for an OPEN frame, a DATA header and a chunk; all streams share it (see common.channel).
-_buffer: Final = memoryview(
-    bytearray(_HEADER_SIZE + frames.MAX_CONTROL + CHUNK_SIZE + _HEADER_SIZE)
-)
+_buffer: Final = scratch(_HEADER_SIZE + frames.MAX_CONTROL + CHUNK_SIZE + _HEADER_SIZE)
 _payload: Final = _buffer[_HEADER_SIZE : _HEADER_SIZE + CHUNK_SIZE]
 
 LocalName = Literal["source", "destination"]

@@ -5,10 +5,15 @@ from __future__ import annotations
 import asyncio
 from typing import Final, Protocol
 
+from common.scratch import scratch
+from common.sockets import is_dead, keep_alive, was_reset
 from relay_server.http.wires import BUFFER_SIZE, Wire
 
+SILENT_S: Final = 30.0
+"""Seconds in which a visitor that is alive acknowledges what it is sent."""
+
 # One loop per process and never two reads at once: all connections share one buffer.
-_buffer: Final = memoryview(bytearray(BUFFER_SIZE))
+_buffer: Final = scratch(BUFFER_SIZE)
 
 
 class User(Protocol):
@@ -39,14 +44,16 @@ class Connection:
         """Whether the kernel has not taken all that was written."""
         self._loop = loop
         self._wire = wire
-        self._fd = wire.fileno()
+        self._fd = wire.sock.fileno()
         self._user = user
+        self._heard_at = self._taken_at = loop.time()
         self._reading = False
         self._goodbye = False
         self._closed = False
 
     def start(self) -> None:
         """Begin to read; TLS may have decrypted the first bytes already."""
+        keep_alive(self._wire.sock)
         self.read_on()
         self._loop.call_soon(self._on_readable)
 
@@ -54,6 +61,7 @@ class Connection:
         """Read what comes."""
         if not (self._reading or self.ended or self._closed):
             self._reading = True
+            self._heard_at = self._loop.time()
             self._loop.add_reader(self._fd, self._on_readable)
 
     def stop_reading(self) -> None:
@@ -74,6 +82,7 @@ class Connection:
             return
         if not drained and not self.draining:
             self.draining = True
+            self._taken_at = self._loop.time()
             self._loop.add_writer(self._fd, self._on_writable)
 
     def say_goodbye(self) -> None:
@@ -93,11 +102,30 @@ class Connection:
             else:
                 self._wire.close()
 
+    def is_dead(self) -> bool:
+        """Whether the kernel has lost the visitor, and nobody has been told."""
+        sock = self._wire.sock
+        return was_reset(sock) if self._reads_alone else is_dead(sock, SILENT_S)
+
+    def unread_s(self, now: float) -> float:
+        """Return for how many seconds we have read, and nothing has come."""
+        return now - self._heard_at if self._reading else 0.0
+
+    def untaken_s(self, now: float) -> float:
+        """Return for how many seconds the visitor has taken nothing of what waits for it."""
+        return now - self._taken_at if self.draining else 0.0
+
+    @property
+    def _reads_alone(self) -> bool:
+        """Whether a dead visitor would be noticed by reading."""
+        return self._reading and not self.draining
+
     def _on_readable(self) -> None:
         if not self._reading:
             return
         count = self._wire.read(_buffer)
         if count:
+            self._heard_at = self._loop.time()
             self._user.on_data(_buffer[:count])
         if self._wire.ended and not self._closed:
             self.stop_reading()
@@ -105,6 +133,7 @@ class Connection:
             self._user.on_visitor_end(reset=isinstance(self._wire.ended, OSError))
 
     def _on_writable(self) -> None:
+        self._taken_at = self._loop.time()
         try:
             if not self._wire.flush():
                 return
