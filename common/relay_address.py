@@ -7,13 +7,17 @@ import os
 import socket
 
 import aiohappyeyeballs
+import anyio
 
 from common.addresses import HostPort
 from common.errors import LinkLost
+from common.name_lookup import look_up
 from common.sockets import tune
 
 ATTEMPT_DELAY_S = 0.25
 """Seconds before the next address is tried beside the one that has not answered (RFC 8305, 5)."""
+RESOLVE_S = 8.0
+"""Seconds for the name: a lost question is repeated after 5 (resolv.conf), and a login has 10."""
 
 
 async def connect(relay: HostPort) -> socket.socket:
@@ -26,10 +30,12 @@ async def connect(relay: HostPort) -> socket.socket:
     try:
         # As bytes: for text Python loads its whole IDNA machinery (1 MiB), even for plain ASCII.
         host = relay.host.encode("ascii")
-        addresses = await loop.getaddrinfo(host, relay.port, type=socket.SOCK_STREAM)
-    except OSError as error:
+        with anyio.fail_after(RESOLVE_S):
+            addresses = await look_up(loop, host, relay.port)
+    except OSError as error:  # TimeoutError is one
+        reason = error.strerror or f"no answer within {RESOLVE_S:g} s"
         raise LinkLost(
-            f"cannot resolve the relay's name {relay.host}: {error.strerror}; check "
+            f"cannot resolve the relay's name {relay.host}: {reason}; check "
             "--server-address and this machine's DNS"
         ) from None
     try:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from functools import lru_cache
 from ipaddress import ip_address
 from typing import Final
 
 from common.addresses import parse_host
 from common.errors import AddressError
+from common.name_lookup import look_up
 from common.refusals import Refusal
 
 RESOLVE_TIMEOUT_S: Final = 10.0
@@ -33,7 +33,7 @@ async def resolve(loop: asyncio.AbstractEventLoop, host: str, port: int) -> list
         async with asyncio.timeout(RESOLVE_TIMEOUT_S):
             # As bytes: a name from a peer is ASCII or no name (and IDNA costs 1 MiB).
             name = host.encode("ascii")
-            found = await loop.getaddrinfo(name, port, type=socket.SOCK_STREAM)
+            found = await look_up(loop, name, port)
     except (OSError, UnicodeError, TimeoutError) as error:
         reason = getattr(error, "strerror", None) or "no answer"
         return Refusal("unresolved", f"cannot resolve {host!r} here: {reason}")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -14,10 +15,13 @@ from tests.common.loops import on_both_loops, run, turns, until
 
 
 class _Resolver:
-    """A loop with another ``getaddrinfo``: uvloop's cannot be patched."""
+    """A loop whose threads have another ``getaddrinfo``."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, getaddrinfo: Callable[..., Any]) -> None:
-        self._loop, self.getaddrinfo = loop, getaddrinfo
+        self._loop, self._getaddrinfo = loop, getaddrinfo
+
+    def run_in_executor(self, _threads: object, question: functools.partial[Any]) -> Any:
+        return self._getaddrinfo(*question.args, **question.keywords)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._loop, name)
