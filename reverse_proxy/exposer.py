@@ -19,6 +19,7 @@ from common.backoff import Backoff
 from common.errors import PeerError, ProtocolError
 from common.exposure_grammar import Exposure
 from common.link import Client, Link, login
+from common.log_budget import LogBudget
 from common.logs import event
 from common.wire import Demand, Expose, Exposed, Unexposed
 
@@ -26,6 +27,8 @@ log = logging.getLogger(__name__)
 
 RETRY_S: Final = 15.0
 """Seconds until an exposure that was refused is asked for again."""
+LINES_AT_ONCE: Final = 64
+"""Lines about exposures that are all told, in ten seconds; two for each where there are more."""
 TAKEN_OVER: Final = "taken-over"
 """The code of an exposure that another process of the same key holds now."""
 
@@ -69,7 +72,8 @@ class Exposer:
         self._on_change = on_change
         self._ports: dict[int, int] = {}  # that the relay chose: to be asked for again
         self._refused: dict[int, str] = {}  # codes
-        self._told: set[tuple[int, str]] = set()
+        self._lines = LogBudget(max(LINES_AT_ONCE, 2 * len(exposures)))
+        self._told: dict[int, str] = {}  # the code that was logged last
 
     async def run(self) -> None:
         """Keep the exposures until cancelled."""
@@ -146,17 +150,20 @@ class Exposer:
     def _note_public(self, message: Exposed) -> None:
         exposure = self._exposure(message.id)
         self._refused.pop(message.id, None)
-        self._told = {each for each in self._told if each[0] != message.id}
+        self._told.pop(message.id, None)
         if exposure.port == 0:
             self._ports[message.id] = message.port
         # A relay that listens on all addresses does not know by which it is known.
         host, colon, port = message.public.partition(":")
         words = f"{self.relay.host}:{port}" if colon and not host else message.public
+        if self.public.get(message.id) == words:
+            return
         self.public[message.id] = words
         event(
             log,
             logging.INFO,
             "exposed",
+            budget_key=self._budget_key("exposed"),
             relay=str(self.relay),
             public=words,
             destination=str(HostPort(exposure.host, exposure.target_port)),
@@ -167,18 +174,23 @@ class Exposer:
         self.public.pop(message.id, None)
         self._refused[message.id] = message.code
         self._ports.pop(message.id, None)  # the next free one will do
-        if (message.id, message.code) in self._told:
+        if self._told.get(message.id) == message.code:
             return
-        self._told.add((message.id, message.code))
+        self._told[message.id] = message.code
         event(
             log,
             logging.ERROR,
             "not exposed",
+            budget_key=self._budget_key("not exposed"),
             relay=str(self.relay),
             exposure=str(exposure),
             code=message.code,
             reason=message.detail,
         )
+
+    def _budget_key(self, what: str) -> str | None:
+        """Sum up what a relay says that changes its mind all the time."""
+        return None if self._lines.admit(what, anyio.current_time()) else what
 
     def _exposure(self, number: int) -> Exposure:
         exposure = self._exposures.get(number)

@@ -152,12 +152,16 @@ class VisitorsHouse(House):
 
     def read(self, payload: bytes, partner: bytes) -> Request | Refusal:  # noqa: ARG002 - a House
         """Return the destination of the exposure that a VISIT frame names."""
-        return self.visit(frames.decode_visit(payload))
+        return self.visit(frames.decode_visit(payload), raw=False)
 
-    def visit(self, asked: Visit) -> Request | Refusal:
-        """Return the destination of the exposure that a visitor wants."""
+    def visit(self, asked: Visit, *, raw: bool) -> Request | Refusal:
+        """Return the destination of the exposure that a visitor wants.
+
+        Args:
+            raw: whether its bytes would go through as they are.
+        """
         exposure = self._exposures.get(asked.exposure)
-        if exposure is None:
+        if exposure is None or exposure.raw is not raw:
             # Only a relay that makes exposures up can bring this about.
             return Refusal("unknown-exposure", "this reverse-proxy has exposed no such thing")
         return Request(

@@ -10,6 +10,7 @@ import anyio
 
 from common import frames
 from common.addresses import HostPort
+from common.channel import SILENT_HEARTBEATS
 from common.client import new_backoff
 from common.exposure_grammar import Exposure
 from common.forwarding import MakeForwarder
@@ -134,6 +135,7 @@ class PublicSide:
                 await anyio.sleep(self.exposer.heartbeat_s)
                 for desk in list(self._desks):
                     desk.channel.tick()
+                self._raw.tick(SILENT_HEARTBEATS * self.exposer.heartbeat_s)
                 self._shrink()
                 self._poke()
 

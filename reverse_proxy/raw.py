@@ -64,7 +64,7 @@ class RawJoiner:
                 raise ProtocolError("PAIRED from the relay on a link that waits for a visitor")
             started_at = self._house.loop.time()
             self._house.metrics.streams_opened += 1
-            request = self._house.visit(call)
+            request = self._house.visit(call, raw=True)
             far = request if isinstance(request, Refusal) else await self._dial(request)
             if isinstance(far, Refusal):
                 self._house.metrics.streams_refused += 1
@@ -84,6 +84,12 @@ class RawJoiner:
             link.close()
             raise
         self._start(near, far, request, started_at)
+
+    def tick(self, silent_s: float) -> None:
+        """End streams of which bytes wait for a socket whose peer is dead."""
+        for joint in list(self.joints):
+            if joint.is_dead(silent_s):
+                joint.abort("the connection is dead")
 
     def abort(self) -> None:
         """End every raw stream now."""

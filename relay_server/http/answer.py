@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from common.errors import HttpError
-from relay_server.http.body import Follower, follower
+from relay_server.http.body import Follower, Unchunked, follower
 from relay_server.http.head import (
     MOST_RESPONSE_HEAD,
     RequestHead,
@@ -29,11 +29,14 @@ class Answer:
         """Whether anything of it has come."""
         self.head: ResponseHead | None = None
         """The final head (not 1xx, 101 aside), once it has come."""
+        self.kept = False
+        """Whether the visitor has been told that another request may follow."""
         self.surplus = False
         """Whether more came than was asked for."""
         self._request = request
         self._keep_alive = keep_alive
-        self._partial = b""  # an incomplete head
+        self._partial = bytearray()  # an incomplete head
+        self._searched = 0  # bytes of it in which its end is not
         self._body: Follower | None = None
 
     @property
@@ -62,35 +65,46 @@ class Answer:
         if self.head is None:
             self._partial += data
             passed = self._take_heads()
-            data, self._partial = memoryview(self._partial), b""
+            if self._body is None and not self.switched:
+                return passed
+            data, self._partial = memoryview(self._partial), bytearray()
         if self.switched:
             return [*passed, data] if data else passed
         body = self._body
-        if body is None:  # the head is not complete
-            self._partial = bytes(data)
-            return passed
+        assert body is not None  # noqa: S101 - the head is complete
         count = body.follow(data)
         self.surplus = count < len(data)
+        if isinstance(body, Unchunked):
+            return passed + body.take()
         return [*passed, data[:count]] if count else passed
 
     def _take_heads(self) -> list[bytes | memoryview]:
         passed: list[bytes | memoryview] = []
-        while self.head is None and (end := self._partial.find(_END)) >= 0:
-            head, self._partial = self._partial[: end + 4], self._partial[end + 4 :]
+        partial = self._partial
+        while self.head is None and (end := partial.find(_END, self._searched)) >= 0:
+            head = bytes(partial[: end + 4])
+            del partial[: end + 4]
+            self._searched = 0
             passed += self._take_head(head)
-        if self.head is None and len(self._partial) > MOST_RESPONSE_HEAD:
+        # Not again from the start: a head in single bytes would take the square of the time.
+        self._searched = max(0, len(partial) - 3)
+        if self.head is None and len(partial) > MOST_RESPONSE_HEAD:
             raise HttpError(502, "its head is too long")
         return passed
 
     def _take_head(self, data: bytes) -> list[bytes | memoryview]:
-        head = parse_response(data, self._request)
+        request = self._request
+        head = parse_response(data, request)
         if head.status == 101:
-            if not self._request.upgrade:
+            protocols = [value.lower() for value in head.fields.values(b"upgrade")]
+            if not request.upgrade or protocols != [b"websocket"]:
                 raise HttpError(502, "it switches to a protocol that was not asked for")
             self.head = head
             return [write_response(head, keep_alive=True, upgrade=True)]
         if head.status < 200:  # HTTP/1.0 knows of none (RFC 9110, section 15.2)
-            return [write_response(head, keep_alive=True)] if self._request.minor else []
+            return [write_response(head, keep_alive=True)] if request.minor else []
         self.head = head
-        self._body = follower(head.body, request=False)
-        return [write_response(head, keep_alive=self._keep_alive(head))]
+        unchunk = head.body.kind == "chunked" and not request.minor
+        self._body = Unchunked() if unchunk else follower(head.body, request=False)
+        self.kept = self._keep_alive(head)
+        return [write_response(head, keep_alive=self.kept, minor=request.minor)]

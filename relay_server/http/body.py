@@ -92,6 +92,7 @@ class Chunks:
         while at < end and not self.done:
             if self._left > 2:
                 step = min(self._left - 2, end - at)
+                self._content(data[at : at + step])
                 self._left -= step
                 at += step
             elif self._left:
@@ -102,6 +103,9 @@ class Chunks:
             else:
                 at = self._read_line(data, at)
         return at
+
+    def _content(self, piece: memoryview) -> None:
+        """Take note of what a chunk carries; its framing is all that matters here."""
 
     def _read_line(self, data: memoryview, at: int) -> int:
         """Go on with a line; return the position behind what was taken of it."""
@@ -133,3 +137,19 @@ class Chunks:
 
     def _error(self, reason: str) -> HttpError:
         return HttpError(400 if self._request else 502, reason)
+
+
+class Unchunked(Chunks):
+    """A chunked body of a response whose content is wanted without its chunks."""
+
+    def __init__(self) -> None:
+        super().__init__(request=False)
+        self._pieces: list[bytes | memoryview] = []
+
+    def take(self) -> list[bytes | memoryview]:
+        """Return the content of what has been followed since the last call."""
+        taken, self._pieces = self._pieces, []
+        return taken
+
+    def _content(self, piece: memoryview) -> None:
+        self._pieces.append(piece)

@@ -92,6 +92,7 @@ def _context(certificate: str, key: str) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
     context.num_tickets = 0  # see common.tls
+    context.options |= ssl.OP_NO_RENEGOTIATION  # handshakes without end, on one connection
     try:
         context.load_cert_chain(certificate, key)
     except (OSError, ssl.SSLError) as error:

@@ -259,9 +259,17 @@ def write_request(
     return b"\r\n".join(lines) + b"\r\n\r\n"
 
 
-def write_response(head: ResponseHead, *, keep_alive: bool, upgrade: bool = False) -> bytes:
-    """Return the head that the visitor gets."""
+def write_response(
+    head: ResponseHead, *, keep_alive: bool, upgrade: bool = False, minor: int = 1
+) -> bytes:
+    """Return the head that the visitor gets.
+
+    Args:
+        minor: of the visitor's HTTP/1; 0 knows of no chunks (RFC 9112, section 6.1).
+    """
     dropped = head.fields.declared
+    if not minor:
+        dropped = dropped | {b"transfer-encoding"}
     if head.status < 200 or head.status == 204:  # RFC 9110, section 8.6; RFC 9112, section 6.1
         dropped = dropped | _FRAMING
     lines = [b"HTTP/1.1" + head.line[8:]]

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Final, Literal, Protocol
+from typing import Literal
 
 from common.addresses import HostPort
 from common.errors import HttpError
@@ -24,29 +24,11 @@ from relay_server.http.answer import Answer
 from relay_server.http.connection import Connection
 from relay_server.http.exchange import Exchange
 from relay_server.http.head import MOST_HEAD, ResponseHead
+from relay_server.http.patience import Overdue, overdue
 from relay_server.http.question import Question, head_end, told_of
 from relay_server.http.states import State
+from relay_server.http.target import Target
 from relay_server.http.wires import Wire
-
-HEAD_S: Final = 10.0
-"""Seconds from the first byte of a head to its last."""
-IDLE_S: Final = 60.0
-"""Seconds between two requests; browsers keep connections for minutes, servers for one."""
-LEAVE_S: Final = 3.0
-"""Seconds for the visitor to take what was said last (a RST would take it away again)."""
-
-
-class Target(Protocol):
-    """A service that is published under a host name."""
-
-    @property
-    def host_header(self) -> bytes:
-        """What the service is told as Host; empty: what the visitor sent."""
-
-    def open(
-        self, address: HostPort, entered_at: HostPort, first: bytes, visitor: HttpVisitor
-    ) -> Exchange | pages.Page:
-        """Begin a stream to the service that says ``first``; or return why not."""
 
 
 class HttpVisitor:
@@ -73,6 +55,8 @@ class HttpVisitor:
         self.address = address
         self.entered_at = entered_at
         self.requests = 0
+        self.served = 0
+        """Requests that were led to a service."""
         self._loop = loop
         self._connection = Connection(loop, wire, self)
         self._sni = sni
@@ -82,6 +66,7 @@ class HttpVisitor:
         self._state = State.HEAD
         self._since = loop.time()  # when the state was entered, where it has a time limit
         self._inbox = b""  # read from the visitor and not yet used
+        self._blank = False  # whether an empty line has come before the head
         self._question: Question | None = None
         self._answer: Answer | None = None
         self._target: Target | None = None
@@ -98,16 +83,26 @@ class HttpVisitor:
 
     def sweep(self, now: float) -> None:
         """Look at the time limits; call every second or so."""
-        spent_s = now - self._since
-        if self._state is State.HEAD:
-            if self._inbox and spent_s >= HEAD_S:
-                self._refuse(408, f"its head took longer than {HEAD_S:g} s")
-            elif not self._inbox and spent_s >= IDLE_S:
-                self._leave()
-        elif self._state is State.LEAVING:
-            draining = self._connection.draining  # what is cut off must not look complete
-            if spent_s >= (IDLE_S if draining else LEAVE_S):
-                self._finish(abort=draining)
+        connection = self._connection
+        if connection.is_dead():
+            self.abort()
+            return
+        due = overdue(
+            self._state,
+            now - self._since,
+            begun=bool(self._inbox),
+            draining=connection.draining,
+            unread_s=connection.unread_s(now),
+            untaken_s=connection.untaken_s(now),
+        )
+        if due is Overdue.REFUSE:
+            self._refuse(408, "it took too long to come")
+        elif due is Overdue.LEAVE:
+            self._leave()
+        elif due is Overdue.FINISH:
+            self._finish()
+        elif due is Overdue.ABORT:
+            self.abort()
 
     def stop(self) -> None:
         """Leave as soon as the visitor has its answer: the relay is about to end."""
@@ -149,12 +144,13 @@ class HttpVisitor:
             self._leave() if leave else self._finish(abort=abort)
 
     def _go_on(self) -> None:
-        """Use what is in the inbox, one request after the other."""
-        while self._state is State.HEAD and self._inbox:
+        """Take the next request, if its head is there; one after it has a turn of its own."""
+        if self._state is State.HEAD and self._inbox:
             if self._connection.draining:  # it asks without reading what it is answered
                 self._connection.stop_reading()
                 return
-            self._inbox = self._inbox.removeprefix(b"\r\n")  # RFC 9112, section 2.2
+            if not self._blank and self._inbox.startswith(b"\r\n"):  # RFC 9112, section 2.2
+                self._blank, self._inbox = True, self._inbox[2:]
             try:
                 end = head_end(self._inbox)
             except HttpError as error:
@@ -181,6 +177,7 @@ class HttpVisitor:
         if target is None:
             self._answer_with(pages.unknown_host(question.host))
             return
+        self.served += 1
         self._answer = Answer(question.head, self._keeps_alive)
         self._state = State.ANSWER if question.body.done else State.BODY
         self._ask(target, question)
@@ -296,7 +293,7 @@ class HttpVisitor:
             self._drop_exchange(clean=False)
         elif not answer.head.keep_alive:
             self._drop_exchange(clean=True)
-        if self._state is State.ANSWER and self._keeps_alive(answer.head):
+        if self._state is State.ANSWER and answer.kept and not self._connection.ended:
             self._await_request()
             self._go_on()
         else:
@@ -305,6 +302,7 @@ class HttpVisitor:
     def _await_request(self) -> None:
         self._state = State.HEAD
         self._question = self._answer = None
+        self._blank = False
         self._since = self._loop.time()
         self._connection.read_on()
 

@@ -6,21 +6,19 @@ import contextlib
 import socket
 from typing import Final, Protocol
 
-from common.session import Session
+from common.session import PLAINTEXT_SIZE, Session
 from common.sockets import close_cleanly, close_with_reset
 
-BUFFER_SIZE: Final = 160 * 1024
-"""Bytes that one ``read`` needs room for: see ``common.session.PLAINTEXT_SIZE``."""
+BUFFER_SIZE: Final = PLAINTEXT_SIZE
+"""Bytes that one ``read`` needs room for: with less a session takes a full buffer for its end."""
 
 
 class Wire(Protocol):
     """Bytes to and from a visitor; nothing blocks."""
 
+    sock: socket.socket
     ended: OSError | str
     """Why nothing more can be read, once that is so."""
-
-    def fileno(self) -> int:
-        """Return the socket's descriptor."""
 
     def read(self, buffer: memoryview) -> int:
         """Read what there is into ``buffer``; 0 means nothing yet, or see :attr:`ended`."""
@@ -52,21 +50,17 @@ class Wire(Protocol):
 class PlainWire:
     """A connection in plain text."""
 
-    __slots__ = ("_sock", "_unsent", "ended")
+    __slots__ = ("_unsent", "ended", "sock")
 
     def __init__(self, sock: socket.socket) -> None:
         self.ended: OSError | str = ""
-        self._sock = sock
+        self.sock = sock
         self._unsent = b""
-
-    def fileno(self) -> int:
-        """Return the socket's descriptor."""
-        return self._sock.fileno()
 
     def read(self, buffer: memoryview) -> int:
         """Read what there is into ``buffer``."""
         try:
-            count = self._sock.recv_into(buffer)
+            count = self.sock.recv_into(buffer)
         except BlockingIOError:
             return 0
         except OSError as error:
@@ -82,7 +76,7 @@ class PlainWire:
             self._unsent += data
             return False
         try:
-            sent = self._sock.send(data)
+            sent = self.sock.send(data)
         except BlockingIOError:
             sent = 0
         if sent < len(data):
@@ -94,21 +88,21 @@ class PlainWire:
         """Send what is left; return whether the kernel has taken everything."""
         with contextlib.suppress(BlockingIOError):
             while self._unsent:
-                self._unsent = self._unsent[self._sock.send(self._unsent) :]
+                self._unsent = self._unsent[self.sock.send(self._unsent) :]
         return not self._unsent
 
     def say_goodbye(self) -> None:
         """Say that no more will come."""
         with contextlib.suppress(OSError):
-            self._sock.shutdown(socket.SHUT_WR)
+            self.sock.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
         """Close after what the kernel has."""
-        close_cleanly(self._sock)
+        close_cleanly(self.sock)
 
     def abort(self) -> None:
         """Close with a RST."""
-        close_with_reset(self._sock)
+        close_with_reset(self.sock)
 
 
 class TlsWire(Session):

@@ -12,7 +12,8 @@ import anyio
 from common.addresses import HostPort, normalise_ip
 from common.forwarding import MakeForwarder
 from common.logs import event
-from common.sockets import close_with_reset, end_with_reset
+from common.refusals import Refusal
+from common.sockets import close_with_reset, end_with_reset, keep_alive
 from relay_server.admission import source_of
 from relay_server.http.certificates import Certificates
 from relay_server.metrics import Metrics
@@ -66,6 +67,15 @@ class Guide:
         """Visitors that are served, or wait."""
         return self._budget.total
 
+    def tick(self, silent_s: float) -> None:
+        """Let go of raw visitors that are dead; call once every heartbeat.
+
+        Args:
+            silent_s: seconds without an acknowledgement that a living visitor does not take.
+        """
+        for visitor in list(self.raw):
+            visitor.tick(silent_s)
+
     async def quiet(self) -> None:
         """Wait until no raw visitor is left; no further one may come."""
         if self.raw:
@@ -94,16 +104,16 @@ class Guide:
             self._visit(sock, address, _entered_at(sock, port), claim)
         elif not self.names.ends_tls:
             return False
-        elif self.names.full:
-            self._turn_away(sock, address, "too many visitors; see --max-visitors")
+        elif refusal := self.names.admit(address):
+            self._turn_away(sock, address, refusal)
         else:
             self.names.accept_tls(sock, address, _entered_at(sock, port), sni)
         return True
 
     def visit_http(self, sock: socket.socket, address: HostPort, port: int) -> None:
         """Take over an HTTP connection in plain text."""
-        if self.names.full:
-            self._turn_away(sock, address, "too many visitors; see --max-visitors")
+        if refusal := self.names.admit(address):
+            self._turn_away(sock, address, refusal)
         else:
             self.names.accept(sock, address, _entered_at(sock, port))
 
@@ -111,7 +121,8 @@ class Guide:
         """Take over a connection for the exposure of the port."""
         claim = self._claims.port("tcp", port, address.host)
         if claim is None:
-            self._turn_away(sock, address, f"no exposure of port {port} admits this source")
+            refusal = Refusal("not-admitted", f"no exposure of port {port} admits this source")
+            self._turn_away(sock, address, refusal)
         else:
             self._visit(sock, address, _entered_at(sock, port), claim)
 
@@ -122,9 +133,10 @@ class Guide:
         source = source_of(address.host)
         refusal = self._budget.admit(claim, source)
         if refusal is not None:
-            self._turn_away(sock, address, refusal.detail)
+            self._turn_away(sock, address, refusal)
             return
         self._metrics.visitors_accepted += 1
+        keep_alive(sock)  # it may have vanished while nobody has anything to say
         tenant = self._tenant_of(claim)
         if claim.raw:
 
@@ -153,16 +165,16 @@ class Guide:
         visitor = Visitor(self._loop, sock, address, entered_at, claim, self._metrics, ended)
         tenant.open(visitor, claim.hold_s)
 
-    def _turn_away(self, sock: socket.socket, address: HostPort, reason: str) -> None:
+    def _turn_away(self, sock: socket.socket, address: HostPort, refusal: Refusal) -> None:
         self._metrics.visitors_rejected += 1
         close_with_reset(sock)
         event(
             log,
             logging.WARNING,
             "visitor turned away",
-            budget_key=f"visitor turned away {address.host}",
+            budget_key=f"visitor turned away: {refusal.code}",
             visitor=str(address),
-            reason=reason,
+            reason=refusal.detail,
         )
 
 

@@ -14,6 +14,7 @@ from common.addresses import HostPort
 from common.errors import PeerError
 from common.logs import event
 from common.outcome import Outcome
+from common.refusals import Refusal
 from common.tls import agree
 from relay_server.admission import source_of
 from relay_server.http import pages
@@ -22,15 +23,17 @@ from relay_server.http.exchange import Customer, Exchange
 from relay_server.http.visitor import HttpVisitor
 from relay_server.http.wires import PlainWire, TlsWire, Wire
 from relay_server.metrics import Metrics
-from relay_server.public.budget import Budget
+from relay_server.public.budget import PER_SOURCE, Budget
 from relay_server.public.claims import Claim, Claims
 from relay_server.public.tenant import Tenant
 from relay_server.public.visitor import visit
+from relay_server.turns import Turns
 
 log = logging.getLogger(__name__)
 
 HANDSHAKE_S: Final = 10.0
 SWEEP_S: Final = 1.0
+_ALL_NAMES: Final = "names"
 
 
 class NameExchange(Exchange):
@@ -69,10 +72,10 @@ class Published:
         return self.claim.host_header.encode("ascii", "replace")
 
     def open(
-        self, address: HostPort, entered_at: HostPort, first: bytes, visitor: HttpVisitor
+        self, address: HostPort, entered_at: HostPort, first: bytes, customer: Customer
     ) -> Exchange | pages.Page:
         """Begin a stream to the service that says ``first``; or return why not."""
-        return self.names.open(self.claim, address, entered_at, first, visitor)
+        return self.names.open(self.claim, address, entered_at, first, customer)
 
 
 class Names:
@@ -95,7 +98,13 @@ class Names:
         self._claims = claims
         self._tenant_of = tenant_of
         self._budget = budget
+        # Connections, whatever they ask for. A proxy that many stand behind is a source like
+        # another, so it may have more of them than of one exposure; but never most of them.
+        self._places: Budget[str] = Budget(
+            budget.in_all, budget.in_all, max(PER_SOURCE, budget.in_all // 8)
+        )
         self._certificates = certificates
+        self._turns = Turns()
         self._metrics = metrics
         self._visitors: set[HttpVisitor] = set()
         self._handshakes: set[asyncio.Task[None]] = set()
@@ -107,23 +116,25 @@ class Names:
         return len(self._visitors) + len(self._handshakes)
 
     @property
-    def full(self) -> bool:
-        """Whether there are as many connections as visitors may be."""
-        return len(self) >= self._budget.in_all
-
-    @property
     def ends_tls(self) -> bool:
         """Whether TLS is ended here."""
         return self._certificates is not None
 
+    def admit(self, address: HostPort) -> Refusal | None:
+        """Count a connection in, to be taken over at once; or say why there is no room."""
+        return self._places.admit(_ALL_NAMES, source_of(address.host))
+
+    def _leave(self, address: HostPort) -> None:
+        self._places.leave(_ALL_NAMES, source_of(address.host))
+
     def accept(self, sock: socket.socket, address: HostPort, entered_at: HostPort) -> None:
-        """Take over a connection in plain text."""
+        """Take over a connection in plain text that was admitted."""
         self._begin(PlainWire(sock), address, entered_at, "http", None)
 
     def accept_tls(
         self, sock: socket.socket, address: HostPort, entered_at: HostPort, sni: str | None
     ) -> None:
-        """Take over a connection with TLS, whose first bytes wait to be read."""
+        """Take over a connection with TLS that was admitted; its first bytes wait to be read."""
         now = self._loop.time()
         if self._certificates is not None and now - self._looked_at >= SWEEP_S:
             self._looked_at = now
@@ -138,7 +149,7 @@ class Names:
         address: HostPort,
         entered_at: HostPort,
         first: bytes,
-        visitor: HttpVisitor,
+        customer: Customer,
     ) -> Exchange | pages.Page:
         """Begin a stream for a visitor; or return why not."""
         source = source_of(address.host)
@@ -152,7 +163,7 @@ class Names:
             self._metrics.visitor_bytes_sent += exchange.sent
             self._metrics.visitor_bytes_received += exchange.received
 
-        exchange = NameExchange(self._loop, claim, address, entered_at, first, visitor, over)
+        exchange = NameExchange(self._loop, claim, address, entered_at, first, customer, over)
         self._tenant_of(claim).open(exchange, claim.hold_s)
         return exchange
 
@@ -178,9 +189,13 @@ class Names:
         wire = TlsWire(self._certificates.context(sni), sock, server=True)
         try:
             async with asyncio.timeout(HANDSHAKE_S):
+                await self._turns.take()
                 await agree(wire)
-        except (PeerError, TimeoutError) as error:
+        except BaseException as error:
             wire.close()
+            self._leave(address)
+            if not isinstance(error, PeerError | TimeoutError):
+                raise
             event(
                 log,
                 logging.INFO,
@@ -190,9 +205,6 @@ class Names:
                 reason=str(error) or f"not agreed within {HANDSHAKE_S:g} s",
             )
             return
-        except BaseException:
-            wire.close()
-            raise
         self._begin(wire, address, entered_at, "https", sni)
 
     def _begin(
@@ -205,6 +217,7 @@ class Names:
     ) -> None:
         if self._stopping:
             wire.close()
+            self._leave(address)
             return
         self._metrics.visitors_accepted += 1
         visitor = HttpVisitor(
@@ -228,11 +241,13 @@ class Names:
 
     def _over(self, visitor: HttpVisitor) -> None:
         self._visitors.discard(visitor)
+        self._leave(visitor.address)
         self._metrics.http_requests += visitor.requests
         event(
             log,
             logging.INFO,
             "visitor",
+            budget_key=None if visitor.served else "visitor of no service",
             visitor=str(visitor.address),
             port=visitor.entered_at.port,
             requests=visitor.requests,

@@ -85,9 +85,9 @@ class RawVisitor:
         """Join the two raw sockets."""
         self._settle()
         near = link.hand_over()
-        for each in (self._sock, near):
-            end_with_reset(each)
-            keep_alive(each)
+        end_with_reset(self._sock)
+        end_with_reset(near)
+        keep_alive(near)
         self._joint = Joint(self._sock, near, self._make_forwarder, self._ended)
         self._joint.start()
 
@@ -101,6 +101,11 @@ class RawVisitor:
         """End the stream now."""
         if self._joint is not None:
             self._joint.abort(reason)
+
+    def tick(self, silent_s: float) -> None:
+        """End the stream if bytes wait for a socket whose peer is dead."""
+        if self._joint is not None and not self._joint.ended and self._joint.is_dead(silent_s):
+            self._joint.abort("the connection is dead")
 
     def _settle(self) -> None:
         if self._deadline is not None:

@@ -16,6 +16,7 @@ from common.addresses import HostPort
 from common.datagram_port import DatagramPort
 from common.errors import SettingError
 from common.keys import PublicKey
+from common.log_budget import LogBudget
 from common.logs import event
 from common.outcome import Outcome
 from common.refusals import Refusal
@@ -32,6 +33,9 @@ from relay_server.public.tenant import Tenant
 from relay_server.public.visitor import Visitor, visit
 
 log = logging.getLogger(__name__)
+
+LINES_AT_ONCE = 1024
+"""Lines about what one key exposes that are all told, in ten seconds: a large range of ports."""
 
 Waiting = Caller | RawVisitor
 """Who may wait for a tenant."""
@@ -62,6 +66,7 @@ class Registrar:
         self._trusted = trusted
         self._udp_idle_s = udp_idle_s
         self._metrics = metrics
+        self._lines = LogBudget(LINES_AT_ONCE)
 
     def expose(self, tenant: Tenant, link: PendingLink, asked: Expose) -> None:
         """Grant or refuse what a tenant asks for, and tell it."""
@@ -82,7 +87,16 @@ class Registrar:
             tenant.send(Unexposed(asked.id, answer.code, sentence(answer.detail)))
             return
         claim = answer.claim
-        event(log, logging.INFO, "exposed", exposure=str(claim), client=str(link.address), key=key)
+        told = self._lines.admit(key, self._loop.time())
+        event(
+            log,
+            logging.INFO,
+            "exposed",
+            budget_key=None if told else f"exposed by {key}",
+            exposure=str(claim),
+            client=str(link.address),
+            key=key,
+        )
         tenant.send(Exposed(claim.id, claim.port, sentence(self._ports.words(claim))))
         for old in answer.replaced:
             self._replaced(old, claim)

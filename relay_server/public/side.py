@@ -57,6 +57,8 @@ TENANTS_PER_KEY = 256
 """Processes with exposures that share a key."""
 LINKS_PER_TENANT = 8192
 """Links of all purposes of one tenant: twice the largest pool by default, for visitors and raw."""
+LINKS_PER_KEY = 4 * LINKS_PER_TENANT
+"""Links of all tenants of one key: a key may have many machines, but not every descriptor."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,6 +161,10 @@ class PublicSide:
             return Refusal("no-exposures", "this reverse-proxy has exposed nothing here (yet)")
         if tenant.links >= LINKS_PER_TENANT:
             return Refusal("too-many-links", f"{LINKS_PER_TENANT} links; lower --max-channels")
+        if sum(each.links for owner, each in self._tenants.items() if owner[0] == key) >= (
+            LINKS_PER_KEY
+        ):
+            return Refusal("too-many-links", f"{LINKS_PER_KEY} links of one key; use several")
         return None
 
     def welcome(self, admitted: Admitted, address: HostPort, link_id: int) -> None:
@@ -193,8 +199,8 @@ class PublicSide:
             if before is not None:  # not yet known to be dead
                 self._clients.left(before.party)
                 before.close()
-            if link.send(welcome):
-                tenant.came(link)
+            tenant.came(link)  # first: if the link is lost with its welcome, what it held is noted
+            link.send(welcome)
         elif link.send(welcome):
             tenant = self._tenants.get(owner)
             if tenant is None:
@@ -271,6 +277,7 @@ class PublicSide:
                 if not link.paired and now - link.heard_at >= limit_s:
                     link.lose(f"silent for {now - link.heard_at:.0f} s")
             self._drop_if_empty(tenant)
+        self.guide.tick(limit_s)
         self._registrar.expire(now)
 
     def recheck(self, judge: Callable[[Party, str], Refusal | None]) -> None:

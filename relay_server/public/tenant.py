@@ -177,9 +177,14 @@ class Tenant:
             self._telling = None
 
     def tick(self) -> None:
-        """Look after the channels; call once every heartbeat."""
+        """Look after channels, and after visitors that wait; call once every heartbeat."""
         for line in list(self.account.lines):
             line.channel.tick()
+        left = self.release(lambda visitor: visitor.gone())
+        for visitor in left:
+            visitor.fail(Outcome.RESET_BY_SOURCE, "it did not wait")
+        if left:
+            self.tell_demand()
 
     def stop(self) -> None:
         """Drain: visitors that wait are told now; idle links are closed."""

@@ -16,7 +16,7 @@ from common.channel import Channel
 from common.outcome import Outcome
 from common.session import Session
 from relay_server.http import pages
-from relay_server.http.exchange import Exchange
+from relay_server.http.exchange import Customer, Exchange
 from relay_server.http.visitor import HttpVisitor
 from relay_server.http.wires import PlainWire
 from tests.common.loops import on_both_loops, run, turns, until
@@ -113,10 +113,10 @@ class Target:
         return isinstance(other, Target) and other.host == self.host
 
     def open(
-        self, address: HostPort, entered_at: HostPort, first: bytes, visitor: HttpVisitor
+        self, address: HostPort, entered_at: HostPort, first: bytes, customer: Customer
     ) -> Exchange | pages.Page:
         loop = asyncio.get_running_loop()
-        exchange = Exchange(loop, lambda: b"", first, visitor, lambda: None)
+        exchange = Exchange(loop, lambda: b"", first, customer, lambda: None)
         if self.house.idle[self.host]:
             exchange.begin(self.house.idle[self.host].pop(0), b"", 10.0, lambda: None)
         else:
