@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
-from typing import Final
+from typing import ClassVar, Final
 
 from common.scratch import scratch
 
@@ -23,9 +23,6 @@ RECORD_ROOM: Final = 32 * 1024
 """Room for the record of which a part was read before: it is at most 16 KiB of plaintext."""
 PLAINTEXT_SIZE: Final = CIPHERTEXT_SIZE + RECORD_ROOM
 """Bytes that one :meth:`Session.read` can return at most."""
-
-# One loop per process and never two reads at once: all sessions share one buffer.
-_ciphertext: Final = scratch(CIPHERTEXT_SIZE)
 
 
 class Session:
@@ -47,6 +44,9 @@ class Session:
         "ended",
         "sock",
     )
+
+    # One loop per process and never two reads at once: all sessions of a kind share one buffer.
+    _ciphertext: ClassVar[memoryview] = scratch(CIPHERTEXT_SIZE)
 
     def __init__(
         self,
@@ -134,12 +134,12 @@ class Session:
 
     def _receive(self) -> None:
         try:
-            count = self._recv_into(_ciphertext)
+            count = self._recv_into(self._ciphertext)
         except BlockingIOError:
             raise ssl.SSLWantReadError from None
         if not count:
             raise ConnectionResetError("the other side ended the connection")
-        self._incoming.write(_ciphertext[:count])
+        self._incoming.write(self._ciphertext[:count])
 
     # Data
 
@@ -201,9 +201,9 @@ class Session:
 
     def _take_in(self) -> None:
         try:
-            received = self._recv_into(_ciphertext)
+            received = self._recv_into(self._ciphertext)
             if received:
-                self._incoming.write(_ciphertext[:received])
+                self._incoming.write(self._ciphertext[:received])
             else:
                 self.ended = "the other side ended the connection"
         except BlockingIOError:

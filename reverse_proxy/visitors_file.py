@@ -1,7 +1,9 @@
 """Remembers which loopback addresses stand for which clients, for ``reverse-proxy whois``.
 
 The file is rewritten as a whole, at most once in ``SAVE_S`` seconds and at the end, and readable by
-its owner only. One that cannot be read is set aside with a warning, never overwritten.
+its owner only. That is done beside the loop, and takes one part in ``SHARE`` of the time at most: a
+crowd of new visitors fills the table, and must not stop the streams of others. One that cannot be
+read is set aside with a warning, never overwritten.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 import anyio
+import anyio.to_thread
 import msgspec
 
 from common.errors import SettingError
@@ -23,6 +26,7 @@ from reverse_proxy.visitor_addresses import MOST, Seen, VisitorAddresses
 log = logging.getLogger(__name__)
 
 SAVE_S: Final = 1.0
+SHARE: Final = 20
 SEEN_S: Final = 60.0
 """Seconds by which the file may be late with when a client was last seen."""
 NAME: Final = "visitors.json"
@@ -94,28 +98,48 @@ class VisitorsFile:
             self._loaded = True
             self._load()
         now = time.time()
-        known = len(self._table)
+        known = self._table.newcomers
         try:
             address = self._table.stand_in(host, now)
         except ValueError:  # an opener that does not know where its source came from
             return ""
-        self._changed |= len(self._table) != known or now - self._saved_at >= SEEN_S
+        self._changed |= self._table.newcomers != known or now - self._saved_at >= SEEN_S
         return address
 
     async def keep(self) -> None:
-        """Save what is new, every second, for ever."""
+        """Save what is new, every second or so, for ever."""
+        pause_s = SAVE_S
         while True:
-            await anyio.sleep(SAVE_S)
-            self.save()
+            await anyio.sleep(pause_s)
+            began = anyio.current_time()
+            if self._changed:
+                self._changed = False
+                self._saved(await anyio.to_thread.run_sync(self._write, self._table.items()))
+            pause_s = max(SAVE_S, SHARE * (anyio.current_time() - began))
 
     def save(self) -> None:
-        """Write the file if anything has changed; a failure is logged and tried again later."""
-        if not self._changed:
+        """Write the file now if anything has changed; a failure is logged."""
+        if self._changed:
+            self._changed = False
+            self._saved(self._write(self._table.items()))
+
+    def _saved(self, error: OSError | None) -> None:
+        if error is None:
+            self._saved_at = time.time()
             return
-        entries = [
-            _Entry(address, seen.client, seen.first, seen.last)
-            for address, seen in self._table.items()
-        ]
+        self._changed = True  # to be tried again
+        event(
+            log,
+            logging.WARNING,
+            "cannot remember visitors",
+            budget_key="cannot remember visitors",
+            file=str(self.path),
+            reason=error.strerror,
+        )
+
+    def _write(self, items: list[tuple[str, Seen]]) -> OSError | None:
+        """Replace the file; return why it could not be."""
+        entries = [_Entry(address, seen.client, seen.first, seen.last) for address, seen in items]
         new = self.path.with_name(f"{self.path.name}.new")
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -125,17 +149,8 @@ class VisitorsFile:
                 file.write(msgspec.json.encode(_File(1, entries)))
             new.replace(self.path)
         except OSError as error:
-            event(
-                log,
-                logging.WARNING,
-                "cannot remember visitors",
-                budget_key="cannot remember visitors",
-                file=str(self.path),
-                reason=error.strerror,
-            )
-            return
-        self._changed = False
-        self._saved_at = time.time()
+            return error
+        return None
 
     def _load(self) -> None:
         try:
