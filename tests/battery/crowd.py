@@ -1,19 +1,23 @@
-"""Many clients in one process: ``python -m tests.battery.crowd RELAY COUNT POOL``.
+"""Many clients in one process: ``python -m tests.battery.crowd RELAY COUNT POOL SOURCES``.
 
 They are what the programs run, ``serve()`` with settings of its own for each, and share nothing but
-the loop: two hundred interpreters would measure how they start, and leave the relay no core.
-Half are reverse-proxies and half entry-points, in groups of two. The moment (monotonic, in seconds)
-at which a client has a relay, for the first time or again, is a line on stderr.
+the loop: two hundred interpreters would measure how they start, and leave the relay no core. They
+dial from SOURCES addresses, 127.0.1.0 and up. Half are reverse-proxies and half entry-points, in
+groups of two. When a client has a relay, for the first time or again, a line on stderr tells its
+number and the moment (monotonic, in seconds).
 """
 
 from __future__ import annotations
 
 import logging
 import random
+import socket
 import sys
 import time
+from contextvars import ContextVar
 from typing import Any
 
+import aiohappyeyeballs
 import anyio
 
 import entry_point.app
@@ -25,6 +29,18 @@ from entry_point.settings import EntryPointSettings
 from reverse_proxy.settings import ReverseProxySettings
 
 NAME = "tests.battery.crowd"
+
+
+own_number: ContextVar[int] = ContextVar("own_number")
+"""Which client runs; its tasks inherit it."""
+start_connection = aiohappyeyeballs.start_connection
+
+
+async def dial(addresses: Any, **options: Any) -> socket.socket:
+    """Be ``aiohappyeyeballs.start_connection`` of a machine with an address of its own."""
+    host = f"127.0.1.{own_number.get() % int(sys.argv[4])}"
+    mine = (socket.AF_INET, socket.SOCK_STREAM, 0, "", (host, 0))
+    return await start_connection(addresses, local_addr_infos=[mine], **options)
 
 
 class Quiet(Service):
@@ -39,10 +55,11 @@ class Moments(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.getMessage() == "relay connected":
-            print("connected", time.monotonic(), file=sys.stderr, flush=True)
+            print("connected", own_number.get(), time.monotonic(), file=sys.stderr, flush=True)
 
 
 async def main(relay: str, count: int, pool: int) -> None:
+    aiohappyeyeballs.start_connection = dial  # type: ignore[assignment]
     async with anyio.create_task_group() as tasks:
 
         async def one(number: int) -> None:
@@ -51,6 +68,7 @@ async def main(relay: str, count: int, pool: int) -> None:
                 "group_id": str(number // 2),
                 "pool": pool,
             }
+            own_number.set(number)
             service = Quiet(NAME, 0, Notifier({}))
             await anyio.sleep(random.random() * count / 100)  # they began at any time
             if number % 2:
