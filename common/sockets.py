@@ -32,7 +32,8 @@ RECHECK_S: Final = 0.05
 _ON_LINUX: Final = sys.platform.startswith("linux")
 _TCP_INFO_SIZE: Final = 72
 _ANSWER_MS: Final = 1000
-"""Milliseconds in which a peer that is alive acknowledges what it is sent, or two round trips."""
+"""Milliseconds in which a peer that is alive acknowledges what it is sent, or two round trips. Less
+where even PINGs follow each other faster: otherwise none would ever be old enough."""
 _TCP_CLOSE: Final = 7  # the state of a connection that was reset (Linux: net/tcp_states.h)
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 _SEND_AFTER_CLOSE: Final = struct.pack("ii", 0, 0)
@@ -235,5 +236,6 @@ def is_dead(sock: socket.socket, silent_s: float) -> bool:
     sent_ms, ack_ms, rtt_us = (struct.unpack_from("=I", info, at)[0] for at in (44, 56, 68))
     if ack_ms <= silent_s * 1000:
         return False
-    unanswered = ack_ms > sent_ms > max(_ANSWER_MS, 2 * rtt_us / 1000)
+    answer_ms = max(min(_ANSWER_MS, silent_s * 1000 / 8), 2 * rtt_us / 1000)
+    unanswered = ack_ms > sent_ms > answer_ms
     return info[3] >= 2 or (unacknowledged > 0 and unanswered)

@@ -120,7 +120,7 @@ class Net:
     def __init__(self, directory: Path, *names: str) -> None:
         self.sites: dict[str, Site] = {}
         self._directory = directory
-        self._rules: list[str] = []
+        self._repairs: list[tuple[Site, str]] = []
         self._stack = ExitStack()
         try:
             self.router = self._site("router")
@@ -139,12 +139,23 @@ class Net:
     def __getitem__(self, name: str) -> Site:
         return self.sites[name]
 
-    def drop(self, source: Site, target: Site) -> None:
-        """Lose every packet from ``source`` to ``target`` on the way, without a word."""
-        for address, family in ((target.v4, "-4"), (target.v6, "-6")):
-            rule = f"iif {source.port} to {address}"
-            self.router.ip(f"{family} rule add blackhole {rule}")
-            self._rules.append(f"{family} rule del {rule}")
+    def drop(
+        self,
+        source: Site,
+        target: Site,
+        families: tuple[int, ...] = (4, 6),
+        how: str = "blackhole",
+    ) -> None:
+        """Lose every packet from ``source`` to ``target`` on the way.
+
+        Args:
+            families: 4, 6, or both.
+            how: ``blackhole``, without a word, or ``unreachable``, with an ICMP message.
+        """
+        for family in families:
+            rule = f"iif {source.port} to {target.v6 if family == 6 else target.v4}"
+            self.router.ip(f"-{family} rule add {how} {rule}")
+            self._repairs.append((self.router, f"-{family} rule del {rule}"))
 
     def part(self, one: Site, other: Site) -> None:
         """Lose every packet between the two."""
@@ -154,21 +165,22 @@ class Net:
     def unplug(self, site: Site) -> None:
         """Pull the cable at the router: the site still believes in its own end."""
         self.router.ip(f"link set {site.port} down")
-        self._rules.append(f"link set {site.port} up")
+        self._repairs.append((self.router, f"link set {site.port} up"))
 
     def switch_off(self, site: Site) -> None:
         """Take the site's own interface down: it cannot even send, and knows."""
         site.ip("link set eth0 down")
-
-    def switch_on(self, site: Site) -> None:
-        """Bring the site's interface back, and its routes."""
-        site.ip("link set eth0 up")
-        _default_routes(site)
+        self._repairs += [
+            (site, f"-6 route replace default via {_gateway(site, 6)}"),
+            (site, f"route replace default via {_gateway(site, 4)}"),
+            (site, "link set eth0 up"),
+        ]
 
     def heal(self) -> None:
-        """Undo what :meth:`drop`, :meth:`part` and :meth:`unplug` have done."""
-        while self._rules:
-            self.router.ip(self._rules.pop())
+        """Undo all of it, the last first."""
+        while self._repairs:
+            site, command = self._repairs.pop()
+            site.ip(command)
 
     def close(self) -> None:
         """Let go of all of it."""
@@ -184,8 +196,8 @@ class Net:
         site.v4, site.v6, site.port = f"10.77.{number}.2", f"fd77:{number}::2", f"port{number}"
         self.router.ip(
             f"link add {site.port} type veth peer name eth0 netns {site.pid}",
-            f"addr add 10.77.{number}.1/24 dev {site.port}",
-            f"addr add fd77:{number}::1/64 dev {site.port} nodad",
+            f"addr add {_gateway(site, 4)}/24 dev {site.port}",
+            f"addr add {_gateway(site, 6)}/64 dev {site.port} nodad",
             f"link set {site.port} up",
         )
         site.write("/proc/sys/net/ipv6/conf/eth0/keep_addr_on_down", "1")
@@ -193,8 +205,9 @@ class Net:
             f"addr add {site.v4}/24 dev eth0",
             f"addr add {site.v6}/64 dev eth0 nodad",
             "link set eth0 up",
+            f"route add default via {_gateway(site, 4)}",
+            f"-6 route add default via {_gateway(site, 6)}",
         )
-        _default_routes(site)
 
 
 class PlacedProgram(Program):
@@ -254,12 +267,10 @@ def networked(battery: Battery, *names: str) -> Iterator[tuple[Net, PlacedSuite]
             raise
 
 
-def _default_routes(site: Site) -> None:
+def _gateway(site: Site, family: int) -> str:
+    """Return the router's address on the cable to a site."""
     number = site.port.removeprefix("port")
-    site.ip(
-        f"route replace default via 10.77.{number}.1",
-        f"-6 route replace default via fd77:{number}::1",
-    )
+    return f"fd77:{number}::1" if family == 6 else f"10.77.{number}.1"
 
 
 def _enter(pid: int) -> None:

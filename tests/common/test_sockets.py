@@ -5,7 +5,9 @@ import contextlib
 import errno
 import re
 import socket
+import struct
 import time
+from typing import cast
 
 import pytest
 
@@ -116,6 +118,39 @@ def test_a_stalled_reader_is_alive_and_a_reset_is_dead(kind: str) -> None:
         assert is_dead(left, 3600)
 
     run(kind, main)
+
+
+class Told:
+    """A socket of which the kernel tells this much (milliseconds)."""
+
+    def __init__(self, *, sent_ms: int, ack_ms: int, rtt_ms: int, unacknowledged: int = 1) -> None:
+        self._info = bytearray(72)
+        self._info[0] = 1  # established
+        for at, value in ((24, unacknowledged), (44, sent_ms), (56, ack_ms), (68, rtt_ms * 1000)):
+            struct.pack_into("=I", self._info, at, value)
+
+    def getsockopt(self, level: int, option: int, size: int = 0) -> int | bytes:
+        return bytes(self._info) if size else 0
+
+
+@pytest.mark.parametrize(
+    ("silent_s", "told", "dead"),
+    [
+        pytest.param(30, Told(sent_ms=9990, ack_ms=30_010, rtt_ms=20), True, id="as by default"),
+        pytest.param(30, Told(sent_ms=9990, ack_ms=29_990, rtt_ms=20), False, id="not so long"),
+        pytest.param(30, Told(sent_ms=900, ack_ms=90_000, rtt_ms=20), False, id="just asked"),
+        pytest.param(
+            30, Told(sent_ms=9990, ack_ms=90_000, rtt_ms=0, unacknowledged=0), False, id="not asked"
+        ),
+        pytest.param(1.5, Told(sent_ms=490, ack_ms=1600, rtt_ms=20), True, id="PINGs every 0.5 s"),
+        pytest.param(1.5, Told(sent_ms=180, ack_ms=1600, rtt_ms=20), False, id="asked 0.2 s ago"),
+        pytest.param(1.5, Told(sent_ms=490, ack_ms=1600, rtt_ms=300), False, id="a long way"),
+    ],
+)
+def test_who_does_not_answer_the_last_attempt_is_dead(
+    silent_s: float, told: Told, dead: bool
+) -> None:
+    assert is_dead(cast(socket.socket, told), silent_s) is dead
 
 
 def test_an_end_and_a_half_close_are_not_death() -> None:

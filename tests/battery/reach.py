@@ -1,0 +1,157 @@
+"""The three programs at three sites of a net, and streams from one end to the other."""
+
+from __future__ import annotations
+
+import select
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+
+from common.addresses import HostPort
+from tests.battery.bench import POOL, Battery
+from tests.battery.books import Books
+from tests.battery.namespaces import Net, PlacedSuite, Site, networked
+from tests.battery.talks import Talk
+from tests.programs.harness import DEADLINE_S, Program, wait_for
+
+PORT = 4433
+"""The relay's: a site has all ports for itself."""
+
+
+class Reach:
+    """A net with the sites ``relay``, ``exit`` and ``entry``, and the program that belongs there.
+
+    Args:
+        relay: how the clients call the relay; by its IPv4 address unless something else is said.
+
+    Attributes:
+        entrance: where a source connects, beside the entry-point.
+    """
+
+    relay: Program
+    reverse_proxy: Program
+    entry_point: Program
+    entrance: HostPort
+
+    def __init__(
+        self,
+        battery: Battery,
+        net: Net,
+        suite: PlacedSuite,
+        *,
+        heartbeat_s: float = 0.5,
+        relay: str = "",
+    ) -> None:
+        self.net, self.suite = net, suite
+        self.heartbeat_s = heartbeat_s
+        self._listener = net["exit"].run(lambda: socket.create_server(("127.0.0.1", 0)))
+        self._battery = battery
+        self._address = HostPort(relay or net["relay"].v4, PORT)
+
+    @property
+    def programs(self) -> list[Program]:
+        return [self.relay, self.reverse_proxy, self.entry_point]
+
+    def start(self) -> None:
+        """Start all three and wait for the first stream."""
+        self.start_relay()
+        self.start_clients()
+        self.first_stream()
+
+    def start_relay(self, site: str = "relay") -> None:
+        """Start the relay, for both address families."""
+        with self.suite.at(self.net[site]):
+            flags = ("--host", "*", "--heartbeat", str(self.heartbeat_s))
+            self.relay = self.suite.relay(*flags, port=PORT)
+
+    def start_clients(self) -> None:
+        """Start both clients and let them look for the relay."""
+        flags = ("-s", str(self._address), "--metrics", "127.0.0.1:0", *POOL)
+        route = ("-r", f"0:127.0.0.1:{self._listener.getsockname()[1]}", "--bind", "127.0.0.1")
+        with self.suite.at(self.net["exit"]):
+            self.reverse_proxy = self.suite.start("reverse-proxy", *flags)
+        with self.suite.at(self.net["entry"]):
+            self.entry_point = self.suite.start("entry-point", *flags, *route)
+        self.entrance = self.entry_point.addresses()[0]
+
+    def __enter__(self) -> Reach:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.close()
+
+    @contextmanager
+    def pair(self) -> Iterator[tuple[socket.socket, socket.socket]]:
+        """Yield both ends of a new stream.
+
+        Raises:
+            OSError: none came of it; the source was reset.
+        """
+        name = self._battery.random.randbytes(8)
+        with dial(self.net["entry"], self.entrance) as source, ExitStack() as stack:
+            source.settimeout(DEADLINE_S)
+            source.sendall(name)
+            while True:
+                ready, _, _ = select.select([source, self._listener], [], [], DEADLINE_S)
+                if self._listener not in ready:
+                    raise OSError(f"no stream: {source.recv(1)!r}" if ready else "no stream")
+                destination = stack.enter_context(self._listener.accept()[0])
+                destination.settimeout(DEADLINE_S)
+                with suppress(ConnectionResetError):
+                    if destination.recv(8, socket.MSG_WAITALL) == name:
+                        break  # and not one of an earlier try
+            yield source, destination
+
+    @contextmanager
+    def talks(self, *names: str) -> Iterator[list[Talk]]:
+        """Yield a stream of each name; those called ``busy`` send as fast as it goes."""
+        with ExitStack() as stack:
+            found = []
+            for name in names:
+                pair = stack.enter_context(self.pair())
+                found.append(Talk(name, *pair, self._battery.random))
+                stack.callback(found[-1].let_go)
+                if name == "busy":
+                    found[-1].talk()
+                    found[-1].go_on()
+            yield found
+
+    def first_stream(self, deadline_s: float = 90) -> float:
+        """Try until a new stream answers; return the seconds that took."""
+        begin = time.monotonic()
+
+        def answered() -> bool:
+            with suppress(OSError), self.pair() as (source, destination):
+                destination.sendall(b"?")
+                return source.recv(1) == b"?"
+            return False
+
+        wait_for(answered, "a new stream", deadline_s)
+        return time.monotonic() - begin
+
+
+def dial(site: Site, address: HostPort) -> socket.socket:
+    """Connect from inside a site."""
+    return site.run(lambda: socket.create_connection((address.host, address.port), 30))
+
+
+@contextmanager
+def reach(
+    battery: Battery, *more_sites: str, heartbeat_s: float = 0.5, relay: str = ""
+) -> Iterator[Reach]:
+    """Yield a net whose programs are not started yet."""
+    with networked(battery, "relay", "exit", "entry", *more_sites) as (net, suite):
+        programs = Reach(battery, net, suite, heartbeat_s=heartbeat_s, relay=relay)
+        with programs:
+            yield programs
+
+
+@contextmanager
+def reached(battery: Battery, *, heartbeat_s: float) -> Iterator[Reach]:
+    """Yield the programs on a net that works; balance their books at the end."""
+    with reach(battery, heartbeat_s=heartbeat_s) as programs:
+        programs.start()
+        books = Books(programs.programs)
+        yield programs
+        books.balance()
