@@ -11,7 +11,7 @@ import random
 import socket
 import threading
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
@@ -40,7 +40,9 @@ class Weather:
         flips: offsets from the connection's beginning; one bit of each of these bytes is inverted.
         cut_at: offset before which the connection is cut (bytes up to it are delivered), or None.
         cut_by: how.
+        gather_s: what comes within this time goes on as one piece.
         held: nothing passes, and nothing is lost: as when all packets are dropped for a while.
+            Then all of it goes on as one piece.
     """
 
     delay_s: float = 0.0
@@ -50,6 +52,7 @@ class Weather:
     flips: frozenset[int] = frozenset()
     cut_at: int | None = None
     cut_by: End = End.RST
+    gather_s: float = 0.0
     held: bool = False
 
 
@@ -59,11 +62,15 @@ Choose = Callable[[int], tuple[Weather, Weather]]
 
 @dataclass
 class Seen:
-    """What passed on one connection, in bytes."""
+    """What passed on one connection, in bytes.
+
+    Attributes:
+        struck: whether it was cut at its offset, or bits of it were inverted.
+    """
 
     up: int = 0
     down: int = 0
-    first_down: list[float] = field(default_factory=list)
+    struck: bool = False
 
 
 class ChaosProxy:
@@ -209,12 +216,21 @@ class ChaosProxy:
 
         reader = self._loop.create_task(read())
         done = 0
+        following: list[tuple[float, bytes | OSError]] = []
         try:
             while True:
-                due, data = await queue.get()
+                due, data = following.pop() if following else await queue.get()
                 await self._until(due)
+                if gather := weather.held or weather.gather_s > 0:
+                    await asyncio.sleep(weather.gather_s)
                 while weather.held:  # noqa: ASYNC110 - set from other threads
                     await asyncio.sleep(0.005)
+                while gather and data and isinstance(data, bytes) and not queue.empty():
+                    late, more = queue.get_nowait()
+                    if not more or not isinstance(more, bytes):
+                        following.append((late, more))
+                        break
+                    data += more
                 if isinstance(data, OSError):
                     raise data
                 if not data:
@@ -224,9 +240,12 @@ class ChaosProxy:
                 for part in _sliced(data, weather.pieces, done):
                     if weather.cut_at is not None and done + len(part) > weather.cut_at:
                         await self._loop.sock_sendall(sink, part[: weather.cut_at - done])
+                        seen.struck = True
                         connection.cut(weather.cut_by)
                         await asyncio.Event().wait()
-                    await self._loop.sock_sendall(sink, _flipped(part, done, weather.flips))
+                    changed = _flipped(part, done, weather.flips)
+                    seen.struck = seen.struck or changed is not part
+                    await self._loop.sock_sendall(sink, changed)
                     done += len(part)
                     setattr(seen, way, done)
                     if weather.rate:
