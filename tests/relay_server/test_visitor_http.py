@@ -17,6 +17,7 @@ from common.outcome import Outcome
 from common.session import Session
 from relay_server.http import pages
 from relay_server.http.exchange import Customer, Exchange
+from relay_server.http.patience import IDLE_S, STALL_S
 from relay_server.http.visitor import HttpVisitor
 from relay_server.http.wires import PlainWire
 from tests.common.loops import on_both_loops, run, turns, until
@@ -354,5 +355,199 @@ def test_a_large_answer_waits_for_the_visitor_and_is_whole(kind: str) -> None:
         assert house.http.sent < size  # the rest waits in the channel
         await until(lambda: len(house.read() or b"") >= size, "all has come")
         assert house.got.endswith(piece)
+
+    played(kind, play)
+
+
+# Visitors that take their time
+
+
+def http(house: House) -> HttpVisitor:
+    assert house.http is not None
+    return house.http
+
+
+def later(house: House, seconds: float) -> None:
+    """Let so much time pass for the visitor's limits."""
+    http(house).sweep(asyncio.get_running_loop().time() + seconds)
+
+
+POST = b"POST / HTTP/1.1\r\nHost: a.example\r\nContent-Length: 9\r\n\r\nabc"
+
+
+@on_both_loops
+def test_who_stalls_in_a_body_is_told_so_and_the_service_is_let_go(kind: str) -> None:
+    async def play(house: House) -> None:
+        house.say(POST)
+        service = await house.asked(b"abc")
+        later(house, STALL_S - 1)
+        await turns()
+        assert not service.frames
+        later(house, STALL_S + 1)
+        await house.gets(b"HTTP/1.1 408")
+        await until(lambda: frames.RESET in service.frames or service.lost, "the stream is reset")
+
+    played(kind, play)
+
+
+@on_both_loops
+def test_who_stalls_in_a_body_whose_answer_has_begun_is_reset(kind: str) -> None:
+    async def play(house: House) -> None:
+        house.say(POST)
+        (await house.asked(b"abc")).say(ok(b"some")[:-1])
+        await house.gets(b"som")
+        later(house, STALL_S + 1)
+        await house.ends()
+        await until(lambda: house.read() is None, "the visitor is reset")
+
+    played(kind, play)
+
+
+@on_both_loops
+def test_a_service_that_takes_no_body_is_not_the_visitor_s_fault(kind: str) -> None:
+    size = 64 << 20
+
+    async def play(house: House) -> None:
+        house.say(b"POST / HTTP/1.1\r\nHost: a.example\r\nContent-Length: %d\r\n\r\n" % size)
+        service = await house.asked(b"POST / ")
+        service.channel.pause()
+        sent = 0
+        with contextlib.suppress(BlockingIOError):
+            while sent < size:
+                sent += house.visitor.send(bytes(1 << 16))
+                await turns(5)
+        assert sent < size
+        later(house, 10 * STALL_S)
+        await turns()
+        assert not house.over
+        assert house.read() == b""
+
+    played(kind, play)
+
+
+@on_both_loops
+def test_who_takes_nothing_of_its_answer_is_cut_off(kind: str) -> None:
+    async def play(house: House) -> None:
+        house.say(get("/"))
+        service = await house.asked(b"GET / ")
+        service.say(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (4 << 20))
+        for _ in range(4):
+            service.say(bytes(1 << 20))
+        await until(lambda: http(house).sent > 0, "the answer has begun")
+        await turns(50)
+        later(house, STALL_S - 5)
+        await turns()
+        assert not house.over
+        later(house, STALL_S + 1)
+        await house.ends()
+        await until(lambda: frames.RESET in service.frames or service.lost, "the stream is reset")
+
+    played(kind, play, buffer=16384)
+
+
+@on_both_loops
+def test_empty_lines_keep_no_connection_alive(kind: str) -> None:
+    async def play(house: House) -> None:
+        house.say(b"\r\n")
+        await turns(50)
+        later(house, IDLE_S - 1)
+        assert not house.over
+        house.say(b"\r\n")
+        await house.gets(b"HTTP/1.1 400")
+
+    played(kind, play)
+
+
+@on_both_loops
+def test_an_empty_line_before_each_request_is_nothing(kind: str) -> None:
+    async def play(house: House) -> None:
+        house.say(b"\r\n" + get("/1"))
+        (await house.asked(b"GET /1 ")).say(ok(b"one"))
+        await house.gets(b"one")
+        house.say(b"\r\n")
+        await turns()
+        house.say(get("/2"))
+        (await house.asked(b"GET /2 ")).say(ok(b"two"))
+        await house.gets(b"two")
+
+    played(kind, play)
+
+
+@on_both_loops
+def test_a_visitor_that_was_reset_behind_its_request_is_noticed(kind: str) -> None:
+    async def play(house: House) -> None:
+        house.say(get("/"))
+        service = await house.asked(b"GET / ")
+        http(house)._connection.stop_reading()  # as if the loop had been told once, and too early
+        house.visitor.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        house.visitor.close()
+        await turns()
+        assert not house.over
+        later(house, 1)
+        await house.ends()
+        await until(lambda: frames.RESET in service.frames or service.lost, "the stream is reset")
+
+    played(kind, play)
+
+
+@on_both_loops
+def test_requests_that_come_together_are_answered_in_turns(kind: str) -> None:
+    async def play(house: House) -> None:
+        count = 500
+        house.say(get("/", "nobody.example") * count)
+        seen = 0
+        while http(house).requests < count:
+            await asyncio.sleep(0)
+            assert http(house).requests - seen <= 2  # uvloop's turn may be two of asyncio's
+            seen = http(house).requests
+            house.read()
+        await until(lambda: (house.read() or b"").count(b"HTTP/1.1 404") == count, "all answered")
+
+    played(kind, play)
+
+
+# What a service may answer
+
+
+@on_both_loops
+def test_an_old_visitor_gets_no_chunks(kind: str) -> None:
+    async def play(house: House) -> None:
+        house.say(b"GET / HTTP/1.0\r\nHost: a.example\r\n\r\n")
+        service = await house.asked(b"GET / HTTP/1.0")
+        service.say(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;x=y\r\nhel")
+        service.say(b"lo\r\n6\r\n world\r\n0\r\nX-T: 1\r\n\r\n")
+        await house.gets(b"world")
+        house.visitor.shutdown(socket.SHUT_WR)
+        await house.ends()
+        head, _, body = bytes(house.got).partition(b"\r\n\r\n")
+        assert body == b"hello world"
+        assert b"chunked" not in head
+        assert b"Connection: close" in head
+
+    played(kind, play)
+
+
+@on_both_loops
+def test_an_old_visitor_sees_that_its_answer_was_cut(kind: str) -> None:
+    async def play(house: House) -> None:
+        house.say(b"GET / HTTP/1.0\r\nHost: a.example\r\n\r\n")
+        service = await house.asked(b"GET / HTTP/1.0")
+        service.say(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhel")
+        await house.gets(b"hel")
+        service.channel.write(FIN)
+        await house.ends()
+        await until(lambda: house.read() is None, "the visitor is reset")
+
+    played(kind, play)
+
+
+@on_both_loops
+@pytest.mark.parametrize("protocol", ["", "Upgrade: h2c\r\n", "Upgrade: websocket, h2c\r\n"])
+def test_a_switch_to_another_protocol_is_a_bad_gateway(kind: str, protocol: str) -> None:
+    async def play(house: House) -> None:
+        house.say(UPGRADE)
+        service = await house.asked(b"Upgrade: websocket")
+        service.say(f"HTTP/1.1 101 Switching Protocols\r\n{protocol}\r\n".encode())
+        await house.gets(b"HTTP/1.1 502")
 
     played(kind, play)
