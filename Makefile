@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+BENCH_STAMP := $(VENV)/.bench-installed
 
 ROWS   := expose single-port addresses names
 
@@ -51,9 +52,15 @@ format: $(STAMP)
 build: $(STAMP)
 	$(BIN)/python -m build
 
-# QUICK=1 ends within two minutes; the figures also go to build/bench.
-bench: $(STAMP)
-	$(BIN)/python -m benchmarks $(if $(QUICK),--quick) --output build/bench
+$(BENCH_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	touch $@
+
+# QUICK=1 ends within three minutes; figures and plots go to build/bench. PEERS_DIR=directory: peers
+# that are not on the PATH.
+bench: $(BENCH_STAMP)
+	$(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(if $(PEERS_DIR),--peers-dir '$(PEERS_DIR)') \
+		--output build/bench
 
 # QUICK=1: the sizes of make test. ONLY='words' chooses cases, SEED=n repeats a run, SOAK=minutes.
 battery: $(STAMP)

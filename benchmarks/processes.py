@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import socket
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Final
+
+_RESIDENT: Final = re.compile(r"^VmRSS:\s+(\d+) kB$", re.MULTILINE)
 
 DEADLINE_S = 30.0
 """Seconds for a program to be ready, and to end."""
@@ -61,12 +66,12 @@ class Process:
                 return line.removeprefix(f"{self.name} ready ")
             self._wait(until)
 
-    def wait_listening(self, port: int) -> None:
-        """Wait until somebody listens on the port of 127.0.0.1."""
+    def wait_listening(self, port: int, host: str = "127.0.0.1") -> None:
+        """Wait until somebody listens there."""
         until = time.monotonic() + DEADLINE_S
         while True:
             with socket.socket() as sock:
-                if sock.connect_ex(("127.0.0.1", port)) == 0:
+                if sock.connect_ex((host, port)) == 0:
                     return
             self._wait(until)
 
@@ -76,34 +81,67 @@ class Process:
         time.sleep(0.02)
 
     def cpu_s(self) -> float:
-        """Return the CPU time of all its threads so far, in seconds.
+        """Return the CPU time of all its threads and of what it has forked, in seconds.
 
-        The kernel's CPU clock of the process (clock_getcpuclockid(3)): /proc/<pid>/stat says the
+        The kernel's CPU clock of each process (clock_getcpuclockid(3)): /proc/<pid>/stat says the
         same in steps of 10 ms.
+
+        Raises:
+            UnavailableError: it has ended.
         """
-        return time.clock_gettime(~self.pid << 3 | 2)
+        used = 0.0
+        for pid in self._alive():
+            with suppress(OSError):  # a child that ends just now
+                used += time.clock_gettime(~pid << 3 | 2)
+        return used
 
     def resident_kib(self) -> int:
-        """Return the resident memory in KiB."""
-        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
-            if line.startswith("VmRSS:"):
-                return int(line.split()[1])
-        raise UnavailableError(f"{self.name} has ended: {self.log}")
+        """Return the resident memory of it and of what it has forked, in KiB.
+
+        Raises:
+            UnavailableError: it has ended.
+        """
+        total = 0
+        for pid in self._alive():
+            with suppress(OSError):
+                found = _RESIDENT.search(Path(f"/proc/{pid}/status").read_text())
+                total += int(found[1]) if found else 0
+        return total
+
+    def _alive(self) -> list[int]:
+        if self._process.poll() is not None:
+            raise UnavailableError(f"{self.name} has ended: {self.log}")
+        return family(self.pid)
 
     def close(self) -> None:
         """End it and all that it has forked."""
-        if self._process.poll() is None:
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait(DEADLINE_S)
+        if self._process.poll() is not None:
+            return
+        children = family(self.pid)[1:]
+        os.killpg(self.pid, signal.SIGKILL)
+        for pid in children:  # a server may have given its children sessions of their own
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self._process.wait(DEADLINE_S)
+
+
+def family(pid: int) -> list[int]:
+    """Return the process and its descendants; sshd serves each client in a child."""
+    found = [pid]
+    for each in found:
+        with suppress(OSError):
+            found += map(int, Path(f"/proc/{each}/task/{each}/children").read_text().split())
+    return found
 
 
 def find_program(*names: str) -> str:
-    """Return the path of the first of ``names`` that is installed.
+    """Return the path of the first of ``names`` that is on the PATH, or under ``PEERS_DIR``.
 
     Raises:
         UnavailableError: none is.
     """
-    path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
+    places = [os.environ.get(each, "") for each in ("PATH", "PEERS_DIR")]
+    path = os.pathsep.join([*filter(None, places), "/usr/sbin", "/usr/local/sbin"])
     for name in names:
         if found := shutil.which(name, path=path):
             return found

@@ -2,34 +2,39 @@
 
 from __future__ import annotations
 
+import resource
+import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Final
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from benchmarks.processes import Process, UnavailableError, find_program, free_ports
+from benchmarks.budget import Budget, Cost
+from benchmarks.grounds import Grounds
+from benchmarks.probe import wait_serving
+from benchmarks.processes import UnavailableError
 from benchmarks.results import Results
 from benchmarks.systems import SYSTEMS
-from benchmarks.systems.base import ROOT, Place, System, python_module
-from benchmarks.systems.suite import Suite, make_keys
+from benchmarks.systems.base import Place, System
+from benchmarks.systems.suite import Suite
 from benchmarks.workloads import WORKLOADS
-from benchmarks.workloads.base import RunError
-from benchmarks.workloads.memory import crowded, idle
+from benchmarks.workloads.base import CLIENT, RunError
+from benchmarks.workloads.memory import PartlyError
 
-_NGINX = """\
-daemon off; worker_processes 1; pid {room}/nginx.pid; error_log stderr;
-events {{ worker_connections 1024; }}
-http {{
-  access_log off; keepalive_requests 100000000;
-  client_body_temp_path {room}/a; proxy_temp_path {room}/b; fastcgi_temp_path {room}/c;
-  uwsgi_temp_path {room}/d; scgi_temp_path {room}/e;
-  server {{ listen 127.0.0.1:{port} backlog=1024; location / {{ return 200 hello; }} }}
-}}
-"""
+START: Final = Cost(0, 0.5)
+"""What it takes to start a system and to end it, several at a time."""
+STARTERS: Final = 3
+"""Systems that start at the same time; they mostly wait."""
+
+Make = Callable[[Place], System]
 
 
 @dataclass(frozen=True)
@@ -41,8 +46,10 @@ class Plan:
         workloads: names out of ``WORKLOADS``.
         trees: other checkouts of this suite, each measured as a system of its own.
         rounds: times that every workload runs on every system.
-        seconds: how long one run takes.
-        memory: whether memory is measured, which takes half a minute for each tree.
+        seconds: how long one run takes, at most.
+        total_s: how long everything may take; runs become shorter to fit in, or ``None``.
+        crowd: numbers of idle streams that memory is measured with, ascending.
+        crowded: the systems whose memory is measured.
     """
 
     systems: Sequence[str]
@@ -50,107 +57,151 @@ class Plan:
     trees: Sequence[tuple[str, Path]]
     rounds: int
     seconds: float
-    memory: bool
+    total_s: float | None
+    crowd: tuple[int, ...]
+    crowded: Sequence[str]
+
+    def makers(self) -> dict[str, Make]:
+        """Return what makes each system, other trees' last."""
+        made: dict[str, Make] = {name: SYSTEMS[name] for name in self.systems}
+        return made | {label: partial(Suite, tree=tree, label=label) for label, tree in self.trees}
+
+    def variants(self) -> dict[str, list[str]]:
+        """Return the workloads by the variant that they need, in the order of ``WORKLOADS``."""
+        found: dict[str, list[str]] = {}
+        for name, workload in WORKLOADS.items():
+            if name in self.workloads:
+                found.setdefault(workload.variant, []).append(name)
+        return found
 
 
 def run(plan: Plan, console: Console) -> Results:
     """Measure what the plan says. Ctrl-C ends it early; what was measured is returned."""
-    results = Results()
-    with ExitStack() as stack, _progress(console) as progress:
-        place = _place(stack)
-        systems = _start(plan, place, results, stack)
-        jobs = sum(len(system.workloads & {*plan.workloads}) for system in systems)
-        steps = plan.rounds * jobs
-        task = progress.add_task("memory", total=steps)
+    return Run(plan, console).run()
+
+
+class Run:
+    """One run from its begin to its end."""
+
+    def __init__(self, plan: Plan, console: Console) -> None:
+        self._plan = plan
+        self._results = Results()
+        self._makers = plan.makers()
+        steps, cost = self._estimate()
+        until = None if plan.total_s is None else time.monotonic() + plan.total_s
+        self._budget = Budget(plan.seconds, cost, until)
+        self._failed = set[tuple[str, str]]()
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        self._progress = Progress(*columns, TimeRemainingColumn(), console=console, transient=True)
+        self._task = self._progress.add_task("starting", total=steps)
+
+    def run(self) -> Results:
+        """Measure variant after variant."""
+        _raise_descriptor_limit()
         try:
-            if plan.memory:
-                _measure_memory(systems, results)
-            for number in range(plan.rounds):
-                # Each round begins with another system, so that none always follows the same one.
-                turn = number % len(systems)
-                for name in plan.workloads:
-                    for system in [*systems[turn:], *systems[:turn]]:
-                        if name not in system.workloads:
-                            continue
-                        what = f"round {number + 1}: {name}, {system.title}"
-                        progress.update(task, description=what)
-                        try:
-                            figures = WORKLOADS[name](system, plan.seconds)
-                        except RunError as error:
-                            results.skipped.append(str(error))
-                        else:
-                            results.add(system.name, number, figures)
-                        progress.advance(task)
+            with ExitStack() as stack, self._progress:
+                stack.callback(CLIENT.close)
+                made = tempfile.TemporaryDirectory(prefix="benchmarks-", ignore_cleanup_errors=True)
+                directory = Path(stack.enter_context(made))
+                grounds = Grounds(directory, stack, self._plan.crowd)
+                for variant, names in self._plan.variants().items():
+                    try:
+                        place = grounds.place(variant)
+                    except UnavailableError as error:
+                        self._results.skip(f"{', '.join(names)}: {error}")
+                        continue
+                    if WORKLOADS[names[0]].fresh:
+                        self._measure_one_by_one(place, names)
+                    else:
+                        self._measure_in_rounds(place, names)
         except KeyboardInterrupt:
-            results.skipped.append("the rest: interrupted")
-    return results
+            self._results.skip("the rest: interrupted")
+        self._results.put_in_order([*self._makers])
+        return self._results
 
+    def _measure_in_rounds(self, place: Place, names: Sequence[str]) -> None:
+        with ExitStack() as stack:
+            with ThreadPoolExecutor(STARTERS) as starters:
+                makers = self._eligible(place.variant)
+                self._progress.update(self._task, description=f"starting: {place.variant}")
+                started = starters.map(lambda make: self._start(make, place, stack), makers)
+                systems = [each for each in started if each is not None]
+            for number in range(self._plan.rounds):
+                # Each round begins with another system, so that none always follows the same one.
+                turn = number * 3 % max(len(systems), 1)
+                for name in names:
+                    for system in [*systems[turn:], *systems[:turn]]:
+                        self._measure(name, system, number)
 
-def _start(plan: Plan, place: Place, results: Results, stack: ExitStack) -> list[System]:
-    """Start the systems; they end with the stack."""
-    systems = [SYSTEMS[name](place) for name in plan.systems]
-    systems += [Suite(place, tree=tree, label=label) for label, tree in plan.trees]
-    running = []
-    for system in systems:
+    def _measure_one_by_one(self, place: Place, names: Sequence[str]) -> None:
+        for make in self._eligible(place.variant):
+            with ExitStack() as stack:
+                if system := self._start(make, place, stack):
+                    for name in names:
+                        self._measure(name, system, 0)
+
+    def _eligible(self, variant: str) -> list[Make]:
+        """Return what makes the systems that are measured in a variant."""
+        names = self._plan.crowded if variant == "crowd" else self._makers
+        trees = {label for label, _ in self._plan.trees}
+        return [
+            make
+            for name, make in self._makers.items()
+            if variant in (Suite if name in trees else SYSTEMS[name]).variants
+            and (name in names or name in trees)
+        ]
+
+    def _start(self, make: Make, place: Place, stack: ExitStack) -> System | None:
+        """Start a system; it ends with the stack."""
+        system = make(place)
         stack.callback(system.close)
+        self._budget.take(START, time.monotonic())
         try:
             system.start()
-        except UnavailableError as error:
-            results.skipped.append(f"{system.name}: {error}")
-            continue
-        running.append(system)
-        results.titles[system.name] = system.title
-        results.security[system.name] = system.security
-    return running
+            wait_serving(system)
+        except (UnavailableError, OSError, subprocess.SubprocessError) as error:
+            self._results.skip(f"{system.name}: {error}")
+            return None
+        self._results.titles[system.name] = system.title
+        self._results.security[system.name] = system.security
+        return system
+
+    def _measure(self, name: str, system: System, number: int) -> None:
+        workload = WORKLOADS[name]
+        what = f"{workload.title}, round {number + 1}: {system.title}"
+        self._progress.update(self._task, description=what)
+        self._progress.advance(self._task)
+        seconds = self._budget.take(workload.cost, time.monotonic())
+        if (name, system.name) in self._failed:
+            return
+        if seconds is None:
+            self._results.skip(f"{name}, from round {number + 1} on: out of time")
+            return
+        try:
+            figures = workload.measure(system, seconds)
+        except RunError as error:
+            # It would fail again, and take its time.
+            self._failed.add((name, system.name))
+            self._results.skip(f"{name} through {system.name}: {error}")
+            if isinstance(error, PartlyError):
+                self._results.add(system.name, number, error.figures)
+        else:
+            self._results.add(system.name, number, figures)
+
+    def _estimate(self) -> tuple[int, Cost]:
+        """Return how many measurements there will be, and what all of it costs."""
+        steps, cost = 0, Cost(0, 0)
+        for variant, names in self._plan.variants().items():
+            for _ in self._eligible(variant):
+                cost += START
+                for workload in map(WORKLOADS.__getitem__, names):
+                    times = 1 if workload.fresh else self._plan.rounds
+                    steps += times
+                    cost += Cost(times * workload.cost.lengths, times * workload.cost.fixed_s)
+        return steps, cost
 
 
-def _measure_memory(systems: Sequence[System], results: Results) -> None:
-    for system in systems:
-        results.add(system.name, 0, idle(system))
-    for system in systems:
-        if isinstance(system, Suite):
-            try:
-                results.add(system.name, 0, crowded(system))
-            except UnavailableError as error:
-                results.skipped.append(str(error))
-
-
-def _place(stack: ExitStack) -> Place:
-    """Make keys and start the destination; both go with the stack."""
-    directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="benchmarks-")))
-    command = python_module("benchmarks.load.destination")
-    destination = Process("destination", command, directory, {"PYTHONPATH": str(ROOT)})
-    stack.callback(destination.close)
-    host, _, port = destination.wait_ready().rpartition(":")
-    place = Place(directory, (host, int(port)), _web(directory, stack))
-    make_keys(place)
-    return place
-
-
-def _web(directory: Path, stack: ExitStack) -> tuple[str, int] | None:
-    """Start an HTTP server, if there is one."""
-    room = directory / "web"
-    room.mkdir()
-    try:
-        program = find_program("nginx")
-        (port,) = free_ports(1)
-        config = room / "nginx.conf"
-        config.write_text(_NGINX.format(room=room, port=port))
-        server = Process("nginx", [program, "-c", config, "-p", room], room)
-        stack.callback(server.close)
-        server.wait_listening(port)
-    except UnavailableError:
-        return None
-    return "127.0.0.1", port
-
-
-@contextmanager
-def _progress(console: Console) -> Iterator[Progress]:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, transient=True) as progress:
-        yield progress
+def _raise_descriptor_limit() -> None:
+    """Let the programs have as many descriptors as they may: they inherit the limit."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -286,4 +286,4 @@ def test_tests_mirror_the_packages(package: str) -> None:
 
 def test_tests_have_no_other_rooms() -> None:
     rooms = {path.parent.name for path in (ROOT / "tests").rglob("test_*.py")}
-    assert rooms <= {"tests", "programs", "battery", "fuzz", *PACKAGES}
+    assert rooms <= {"tests", "programs", "battery", "benchmarks", "fuzz", *PACKAGES}

@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import Final
 
 from benchmarks.load.talk import (
+    BLOCK_SIZE,
     BUFFER_SIZE,
     COUNT,
     DISCARD,
@@ -43,10 +44,12 @@ def serve(sock: socket.socket) -> None:
         while data := sock.recv(HEAD_SIZE):
             sock.send(data)
     elif command == UPLOAD:
-        total = 0
+        total = said = 0
         while count := sock.recv_into(_buffer, 0, DISCARD):
             total += count
-        sock.send(COUNT.pack(total))
+            if total - said >= BLOCK_SIZE:
+                said = total - total % BLOCK_SIZE
+                sock.send(COUNT.pack(said))
     elif command == DOWNLOAD:
         _send_until_end(sock)
 

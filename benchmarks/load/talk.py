@@ -7,13 +7,18 @@ import struct
 import sys
 from typing import Final
 
+Address = tuple[str, int]
+Figures = dict[str, float]
+
 HEAD_SIZE: Final = 64
 """Bytes of the head, of a ping-pong message, and of a request and its reply."""
 
 UPLOAD: Final = b"U"
-"""Read until the end, then answer with the number of bytes (eight, big-endian)."""
+"""Say how many bytes have come in all (eight, big-endian) after each ``BLOCK_SIZE`` of them."""
 DOWNLOAD: Final = b"D"
-"""Send until the client ends its side."""
+"""Send until the client says another byte: where it ends its side, some peers end both."""
+ENOUGH: Final = b"."
+"""The byte that ends a download."""
 ECHO: Final = b"E"
 """Send back whatever comes, the head too."""
 REQUEST: Final = b"R"
@@ -21,7 +26,9 @@ REQUEST: Final = b"R"
 
 BUFFER_SIZE: Final = 256 * 1024
 """Bytes sent at once: it stays in the cache, so the load costs as little as it can."""
-STALLED_S: Final = 30
+BLOCK_SIZE: Final = 16 * BUFFER_SIZE
+"""Bytes of an upload that are acknowledged together."""
+STALLED_S: Final = 10
 """Seconds without progress after which a client or the destination gives up."""
 
 COUNT: Final = struct.Struct(">Q")
@@ -43,6 +50,17 @@ def tune(sock: socket.socket) -> None:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
 
 
+def connect_to(address: Address, source: str = "") -> socket.socket:
+    """Return a connection, from a source address if one is named."""
+    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    tune(sock)
+    if source:
+        sock.setsockopt(socket.IPPROTO_IP, _BIND_ADDRESS_NO_PORT, 1)
+        sock.bind((source, 0))
+    sock.connect(address)
+    return sock
+
+
 def receive_exactly(sock: socket.socket, count: int) -> bytes:
     """Return ``count`` bytes, or what came before the end."""
     data = sock.recv(count)
@@ -52,3 +70,6 @@ def receive_exactly(sock: socket.socket, count: int) -> bytes:
             break
         data += more
     return data
+
+
+_BIND_ADDRESS_NO_PORT: Final = 24  # IP_BIND_ADDRESS_NO_PORT (ip(7)); named in Python from 3.12 on

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.systems.base import System
+from benchmarks.systems.base import TCP, UDP, System
 
 
 class Direct(System):
@@ -11,7 +11,8 @@ class Direct(System):
     name = "direct"
     title = "no proxy"
     security = "none"
+    variants = TCP | UDP
 
     def start(self) -> None:
-        """Start nothing."""
-        self.address = self.place.destination
+        """Start nothing but the way there."""
+        self.address = self.between(self.place.destination)

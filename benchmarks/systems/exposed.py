@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from benchmarks.processes import UnavailableError
-from benchmarks.systems.base import Place
+from benchmarks.systems.base import HTTP, TCP, UDP, to_address
 from benchmarks.systems.suite import Programs
 
 
@@ -14,23 +14,18 @@ class Exposed(Programs):
 
     name = "exposed"
     title = "this suite, exposed port"
-    security = "both authenticated, relay can read"
+    security = "relay can read; both authenticated"
+    variants = TCP | UDP
     option = ""
-
-    def __init__(self, place: Place) -> None:
-        super().__init__(place)
 
     def start(self) -> None:
         """Start both programs."""
-        self.relay = self._start("relay-server", "--host", "127.0.0.1", "-p", "0")
-        host, port = self.place.destination
-        proxy = self._start(
-            "reverse-proxy", "-s", self._bound(self.relay), "-e", f"0:{host}:{port}{self.option}"
-        )
-        found = re.search(r"127\.0\.0\.1:(\d+) -> ", proxy.wait_ready())
+        self._start_relay()
+        proxy = self._start_client("reverse-proxy", "-e", f"0:{self._target()}{self.option}")
+        found = re.search(r"127\.0\.0\.1:(\d+)(?:/udp)? -> ", proxy.wait_ready())
         if found is None:
             raise UnavailableError(f"nothing is exposed: {proxy.log}")
-        self.address = ("127.0.0.1", int(found[1]))
+        self.open_to_visitors(int(found[1]))
 
 
 class ExposedRaw(Exposed):
@@ -38,7 +33,8 @@ class ExposedRaw(Exposed):
 
     name = "exposed-raw"
     title = "this suite, exposed port, raw"
-    security = "set-up authenticated, bytes as they are"
+    security = "none; set-up authenticated"
+    variants = TCP
     option = ",raw"
 
 
@@ -47,23 +43,14 @@ class Named(Programs):
 
     name = "named"
     title = "this suite, host name"
-    security = "both authenticated, relay can read"
-    workloads = frozenset({"http"})
+    security = "relay can read; both authenticated"
+    variants = HTTP
     http_host = "app.example.org"
-
-    def __init__(self, place: Place) -> None:
-        super().__init__(place)
 
     def start(self) -> None:
         """Start both programs."""
-        if self.place.web is None:
-            raise UnavailableError("no HTTP server is installed (nginx)")
-        self.relay = self._start(
-            "relay-server", "--host", "127.0.0.1", "-p", "0", "--http-port", "0"
-        )
-        host, port = self.place.web
-        self._start(
-            "reverse-proxy",
-            *("-s", self._bound(self.relay), "--http", f"{self.http_host}:{host}:{port}"),
-        )
-        self.address = ("127.0.0.1", int(self._bound(self.relay, 1).rpartition(":")[2]))
+        self._start_relay("--http-port", "0")
+        host, port = self.place.destination
+        self._start_client("reverse-proxy", "--http", f"{self.http_host}:{host}:{port}")
+        assert self.relay
+        self.open_to_visitors(to_address(self._bound(self.relay, 1))[1])

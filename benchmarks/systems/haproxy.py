@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.processes import Process, UnavailableError, find_program, free_ports
-from benchmarks.systems.base import System
+from benchmarks.processes import Process, find_program, free_ports
+from benchmarks.systems.base import HTTP, System
 
 _GLOBAL = """\
 global
@@ -32,7 +32,7 @@ _HTTP = _GLOBAL.replace("mode tcp", "mode http\n    option forwardfor\n    http-
 
 def _start(system: System, name: str, directory: Path, port: int, listen: str) -> Process:
     config = directory / f"{name}.cfg"
-    common = _HTTP if "http" in system.workloads else _GLOBAL
+    common = _HTTP if system.variants == HTTP else _GLOBAL
     config.write_text(f"{common}\nlisten {name}\n{listen}")
     process = system.run(name, [find_program("haproxy"), "-db", "-f", config], directory)
     process.wait_listening(port)
@@ -56,7 +56,7 @@ class HaproxySplice(System):
     server destination {host}:{target}
 """
         self.relay = _start(self, "haproxy", self.place.room(self.name), port, listen)
-        self.address = ("127.0.0.1", port)
+        self.open_to_visitors(port)
 
 
 class HaproxySpliceTwice(System):
@@ -71,15 +71,17 @@ class HaproxySpliceTwice(System):
         room = self.place.room(self.name)
         ports = free_ports(2)
         host, target = self.place.destination
-        for name, port in zip(("far", "near"), ports, strict=True):
+        for name, port in zip(("server", "client"), ports, strict=True):
             listen = f"""\
     bind 127.0.0.1:{port}
     option splice-auto
     server next {host}:{target}
 """
             _start(self, f"haproxy-{name}", room, port, listen)
-            host, target = "127.0.0.1", port
-        self.address = (host, target)
+            self.address = ("127.0.0.1", port)
+            if name == "server":
+                host, target = self.between(self.address)
+        self.relay = self.processes[0]
 
 
 class HaproxyTls(System):
@@ -87,7 +89,7 @@ class HaproxyTls(System):
 
     name = "haproxy-tls"
     title = "HAProxy, TLS pair"
-    security = "server authenticated, hop by hop"
+    security = "server can read; server authenticated"
 
     def start(self) -> None:
         """Start the server's side, then the client's."""
@@ -96,21 +98,19 @@ class HaproxyTls(System):
         pem = room / "server.pem"
         pem.write_text(self.place.certificate.read_text() + self.place.key.read_text())
         pem.chmod(0o600)
-        host, target = self._target()
+        host, target = self.place.destination
         server = f"""\
     bind 127.0.0.1:{inner} ssl crt {pem}
     server destination {host}:{target}
 """
+        self.relay = _start(self, "haproxy-server", room, inner, server)
+        far, near = self.between(("127.0.0.1", inner))
         client = f"""\
     bind 127.0.0.1:{port}
-    server far 127.0.0.1:{inner} ssl verify required ca-file {self.place.certificate}
+    server far {far}:{near} ssl verify required ca-file {self.place.certificate}
 """
-        _start(self, "haproxy-server", room, inner, server)
         _start(self, "haproxy-client", room, port, client)
         self.address = ("127.0.0.1", port)
-
-    def _target(self) -> tuple[str, int]:
-        return self.place.destination
 
 
 class HaproxyHttp(HaproxyTls):
@@ -118,10 +118,4 @@ class HaproxyHttp(HaproxyTls):
 
     name = "haproxy-http"
     title = "HAProxy, HTTP, TLS pair"
-    workloads = frozenset({"http"})
-    http_host = "app.example.org"
-
-    def _target(self) -> tuple[str, int]:
-        if self.place.web is None:
-            raise UnavailableError("no HTTP server is installed (nginx)")
-        return self.place.web
+    variants = HTTP

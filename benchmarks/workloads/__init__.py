@@ -4,16 +4,36 @@ from __future__ import annotations
 
 from typing import Final
 
+from benchmarks.budget import Cost
 from benchmarks.workloads.base import Workload
-from benchmarks.workloads.bulk import bulk
-from benchmarks.workloads.connections import connections
-from benchmarks.workloads.http import http
-from benchmarks.workloads.latency import pingpong
+from benchmarks.workloads.bulk import bulk, bulk_many
+from benchmarks.workloads.connections import (
+    FAR_LENGTHS,
+    connections,
+    far_first_byte,
+    first_byte,
+)
+from benchmarks.workloads.http import http_requests
+from benchmarks.workloads.latency import beside_bulk, pingpong
+from benchmarks.workloads.memory import memory
+from benchmarks.workloads.udp import datagrams
 
 WORKLOADS: Final[dict[str, Workload]] = {
-    "bulk": bulk,
-    "pingpong": pingpong,
-    "connections": connections,
-    "http": http,
+    "bulk": Workload("one stream each way", bulk, Cost(2, 0.15)),
+    "bulk-8": Workload("eight streams each way", bulk_many, Cost(2, 0.2)),
+    "pingpong": Workload("ping-pong", pingpong, Cost(1.3, 0.05)),
+    "beside-bulk": Workload("ping-pong beside a bulk stream", beside_bulk, Cost(1.3, 0.1)),
+    "connections": Workload("new connections", connections, Cost(1, 0.45)),
+    "first-byte": Workload("time to first byte", first_byte, Cost(1.3, 0.05)),
+    "http": Workload("HTTP, 64 connections", http_requests(64, "requests"), Cost(1, 0.5), "web"),
+    "http-1": Workload("HTTP, 1 connection", http_requests(1, "requests_1"), Cost(1, 0.5), "web"),
+    "http-256": Workload(
+        "HTTP, 256 connections", http_requests(256, "requests_256"), Cost(1, 0.6), "web"
+    ),
+    "far-first-byte": Workload(
+        "time to first byte, 50 ms path", far_first_byte, Cost(1.3 * FAR_LENGTHS, 0.15), "far"
+    ),
+    "udp": Workload("datagrams", datagrams, Cost(1, 0.05), "udp"),
+    "memory": Workload("memory", memory, Cost(0, 4.0), "crowd", fresh=True),
 }
-"""By name; each round runs all of them on all systems. Memory is measured once, before."""
+"""By name; each round runs all of one variant on all systems."""

@@ -1,24 +1,37 @@
-"""One stream of bulk data each way, and what it costs the programs."""
+"""Bulk data each way, and what it costs the programs."""
 
 from __future__ import annotations
 
+from typing import Final
+
 from benchmarks.metrics import Figures
+from benchmarks.processes import Process
 from benchmarks.systems.base import System
-from benchmarks.workloads.base import GB, run_client
+from benchmarks.workloads.base import GB, cpu_figures, run_client
+
+MANY: Final = 8
 
 
 def bulk(system: System, seconds: float) -> Figures:
-    """Return Gbit/s each way and CPU seconds per GB over both."""
+    """Return Gbit/s of one stream each way, and CPU seconds per GB over both."""
+    figures, moved, used = _each_way(system, seconds, 1, "")
+    return figures | cpu_figures(system, "cpu_per_gb", used, moved)
+
+
+def bulk_many(system: System, seconds: float) -> Figures:
+    """Return Gbit/s of eight streams together, each way."""
+    return _each_way(system, seconds, MANY, f"_{MANY}")[0]
+
+
+def _each_way(
+    system: System, seconds: float, count: int, suffix: str
+) -> tuple[dict[str, float], float, dict[Process, float]]:
     figures: dict[str, float] = {}
-    moved = cpu = relay_cpu = 0.0
+    moved = 0.0
+    used = dict.fromkeys(system.processes, 0.0)
     for kind in ("upload", "download"):
-        counted, used = run_client(system, kind, seconds)
-        figures[kind] = counted["bytes"] * 8 / counted["seconds"] / 1e9
+        counted, more = run_client(system, kind, seconds, count)
+        figures[kind + suffix] = counted["bytes"] * 8 / counted["seconds"] / GB
         moved += counted["bytes"] / GB
-        cpu += sum(used.values())
-        relay_cpu += used[system.relay] if system.relay else 0.0
-    if system.processes:
-        figures["cpu_per_gb"] = cpu / moved
-    if system.relay:
-        figures["relay_cpu_per_gb"] = relay_cpu / moved
-    return figures
+        used = {each: used[each] + more[each] for each in used}
+    return figures, moved, used

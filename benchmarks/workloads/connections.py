@@ -1,16 +1,36 @@
-"""New connections: each sends a small request, reads a small reply, and is closed."""
+"""New connections: how many a second, and how long each takes."""
 
 from __future__ import annotations
 
+from typing import Final
+
 from benchmarks.metrics import Figures
 from benchmarks.systems.base import System
-from benchmarks.workloads.base import run_client
+from benchmarks.workloads.base import cpu_figures, run_client
+
+WORKERS: Final = 8
+"""Processes that open connections at the same time."""
+MANY: Final = 10_000
 
 
 def connections(system: System, seconds: float) -> Figures:
-    """Return connections per second, and the programs' CPU ms for each (warm-up included)."""
-    counted, used = run_client(system, "connect", seconds)
+    """Return connections per second, and CPU seconds for 10,000 of them (warm-up included)."""
+    counted, used = run_client(system, "connect", seconds, WORKERS)
     figures = {"connections": counted["connections"] / counted["seconds"]}
-    if used:
-        figures["cpu_per_connection"] = sum(used.values()) * 1000 / counted["total"]
-    return figures
+    return figures | cpu_figures(system, "cpu_per_10000", used, counted["total"] / MANY)
+
+
+def first_byte(system: System, seconds: float) -> Figures:
+    """Return p50 and p99 of the time from connect to the first byte of the reply, in ms."""
+    counted, _ = run_client(system, "first_byte", seconds)
+    return {f"first_byte_p{n}": counted[f"p{n}_us"] / 1e3 for n in (50, 99)}
+
+
+def far_first_byte(system: System, seconds: float) -> Figures:
+    """Return the same on the simulated path."""
+    counted, _ = run_client(system, "first_byte", FAR_LENGTHS * seconds)
+    return {f"far_first_byte_p{n}": counted[f"p{n}_us"] / 1e3 for n in (50, 99)}
+
+
+FAR_LENGTHS: Final = 2
+"""Lengths of a run that a run takes on the far path, where one connection takes 0.1 s."""

@@ -1,43 +1,90 @@
-"""HTTP requests on 64 kept connections, by wrk."""
+"""HTTP requests on kept connections, made by wrk and counted by the server.
+
+wrk counts from its start on, and so its connections' handshakes; the server's counter is read when
+all of them are there.
+"""
 
 from __future__ import annotations
 
-import math
+import http.client
 import re
 import subprocess
+import time
+from collections.abc import Callable
+from typing import Final
 
 from benchmarks.metrics import Figures
 from benchmarks.processes import UnavailableError, find_program
-from benchmarks.systems.base import System
-from benchmarks.workloads.base import RunError
+from benchmarks.systems.base import Address, System
+from benchmarks.workloads.base import RunError, cpu_figures, cpu_of
 
-CONNECTIONS = 64
+FOREVER: Final = "1h"
+"""How long wrk is told to go on; it is ended."""
+GROWTH_S: Final = 3.0
+"""Seconds after which counting begins even if fewer connections have come through."""
+SETTLE_S: Final = 0.2
+"""Seconds after that which are not counted: pools fill up again."""
+TURN_S: Final = 0.05
 
 
-def http(system: System, seconds: float) -> Figures:
-    """Return requests per second, and the CPU time of all programs for 1,000 of them."""
+def http_requests(connections: int, name: str) -> Callable[[System, float], Figures]:
+    """Return what measures requests per second, as metric ``name``, and their CPU time."""
+
+    def measure(system: System, seconds: float) -> Figures:
+        try:
+            wrk = find_program("wrk")
+        except UnavailableError as error:
+            raise RunError(str(error)) from None
+        host, port = system.address
+        command = [wrk, "-t1", f"-c{connections}", f"-d{FOREVER}"]
+        command += ["-H", f"Host: {system.http_host}", f"http://{host}:{port}/"]
+        with subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        ) as process:
+            try:
+                _wait_connected(system.place.destination, connections)
+                time.sleep(SETTLE_S)
+                before = cpu_of(system)
+                first, began = _requests(system.place.destination), time.perf_counter()
+                time.sleep(seconds)
+                last, ended = _requests(system.place.destination), time.perf_counter()
+                used = {each: now - before[each] for each, now in cpu_of(system).items()}
+                if process.poll() is not None:
+                    raise RunError(f"wrk: {process.communicate()[1][-300:]}")
+            finally:
+                process.kill()
+        count = last - first - 1  # reading the counter is a request too
+        if count <= 0:
+            raise RunError(f"no request on {connections} connections within {seconds:g} s")
+        rate = count / (ended - began)
+        return {name: rate, **cpu_figures(system, f"cpu_of_{name}", used, count / 1000)}
+
+    return measure
+
+
+def _wait_connected(server: Address, connections: int) -> None:
+    """Wait until the server has so many connections beside the one that asks."""
+    until = time.monotonic() + GROWTH_S
+    while _status(server, r"Active connections: (\d+)") <= connections:
+        if time.monotonic() > until:
+            return
+        time.sleep(TURN_S)
+
+
+def _requests(server: Address) -> int:
+    return _status(server, r"\n \d+ \d+ (\d+)")
+
+
+def _status(server: Address, pattern: str) -> int:
+    """Return a figure of nginx's ``stub_status``."""
+    connection = http.client.HTTPConnection(*server, timeout=10)
     try:
-        wrk = find_program("wrk")
-    except UnavailableError as error:
-        raise RunError(f"http through {system.name}: {error}") from None
-    host, port = system.address
-    before = sum(each.cpu_s() for each in system.processes)
-    done = subprocess.run(
-        [
-            *(wrk, "-t1", f"-c{CONNECTIONS}", f"-d{math.ceil(seconds)}"),
-            *("-H", f"Host: {system.http_host}", f"http://{host}:{port}/"),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=seconds + 60,
-        check=False,
-    )
-    used = sum(each.cpu_s() for each in system.processes) - before
-    rate = re.search(r"Requests/sec:\s+([0-9.]+)", done.stdout)
-    total = re.search(r"(\d+) requests in", done.stdout)
-    if rate is None or total is None or "Non-2xx" in done.stdout or "Socket err" in done.stdout:
-        raise RunError(f"http through {system.name}: {(done.stdout + done.stderr)[-300:]}")
-    return {
-        "requests": float(rate[1]),
-        "cpu_per_1000_requests": 1000 * used / max(int(total[1]), 1),
-    }
+        connection.request("GET", "/status")
+        found = re.search(pattern, connection.getresponse().read().decode())
+    except (OSError, http.client.HTTPException) as error:
+        raise RunError(f"the HTTP server does not answer: {error!r}") from None
+    finally:
+        connection.close()
+    if found is None:
+        raise RunError("the HTTP server was built without stub_status")
+    return int(found[1])

@@ -8,6 +8,12 @@ from benchmarks.workloads.base import run_client
 
 
 def pingpong(system: System, seconds: float) -> Figures:
-    """Return p50 and p99 of the round trip in µs."""
+    """Return p50, p99 and p99.9 of the round trip in µs."""
     counted, _ = run_client(system, "pingpong", seconds)
-    return {"p50": counted["p50_us"], "p99": counted["p99_us"]}
+    return {name: counted[f"{name}_us"] for name in ("p50", "p99", "p999")}
+
+
+def beside_bulk(system: System, seconds: float) -> Figures:
+    """Return p50 and p99 while a stream of bulk data comes in on another connection."""
+    counted, _ = run_client(system, "beside_bulk", seconds)
+    return {f"loaded_{name}": counted[f"{name}_us"] for name in ("p50", "p99")}
