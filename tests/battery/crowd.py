@@ -3,13 +3,12 @@
 They are what the programs run, ``serve()`` with settings of its own for each, and share nothing but
 the loop: two hundred interpreters would measure how they start, and leave the relay no core. They
 dial from SOURCES addresses, 127.0.1.0 and up. Half are reverse-proxies and half entry-points, in
-groups of two. When a client has a relay, for the first time or again, a line on stderr tells its
-number and the moment (monotonic, in seconds).
+groups of two. Each login is a line on stderr: the number of the client, and the moment (monotonic,
+in seconds).
 """
 
 from __future__ import annotations
 
-import logging
 import random
 import socket
 import sys
@@ -20,8 +19,11 @@ from typing import Any
 import aiohappyeyeballs
 import anyio
 
+import common.link
+import common.link_pool
 import entry_point.app
 import reverse_proxy.app
+from common.link import Link
 from common.process import raise_descriptor_limit, use_uvloop
 from common.sd_notify import Notifier
 from common.service import Service
@@ -43,6 +45,13 @@ async def dial(addresses: Any, **options: Any) -> socket.socket:
     return await start_connection(addresses, local_addr_infos=[mine], **options)
 
 
+async def login(*what: Any) -> Link:
+    """Be ``common.link.login``, and tell when it succeeded."""
+    link = await common.link.login(*what)
+    print("login", own_number.get(), time.monotonic(), file=sys.stderr, flush=True)
+    return link
+
+
 class Quiet(Service):
     """A service that keeps its ready line to itself."""
 
@@ -50,20 +59,13 @@ class Quiet(Service):
         pass
 
 
-class Moments(logging.Handler):
-    """Tells when a client has a relay."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if record.getMessage() == "relay connected":
-            print("connected", own_number.get(), time.monotonic(), file=sys.stderr, flush=True)
-
-
 async def main(relay: str, count: int, pool: int) -> None:
     aiohappyeyeballs.start_connection = dial  # type: ignore[assignment]
+    common.link_pool.login = login  # type: ignore[attr-defined]
     async with anyio.create_task_group() as tasks:
 
         async def one(number: int) -> None:
-            common: dict[str, Any] = {
+            shared: dict[str, Any] = {
                 "server_address": (relay,),
                 "group_id": str(number // 2),
                 "pool": pool,
@@ -72,9 +74,9 @@ async def main(relay: str, count: int, pool: int) -> None:
             service = Quiet(NAME, 0, Notifier({}))
             await anyio.sleep(random.random() * count / 100)  # they began at any time
             if number % 2:
-                await reverse_proxy.app.serve(ReverseProxySettings(**common), service)
+                await reverse_proxy.app.serve(ReverseProxySettings(**shared), service)
             else:
-                settings = EntryPointSettings(routes=("0:9",), bind="127.0.0.1", **common)
+                settings = EntryPointSettings(routes=("0:9",), bind="127.0.0.1", **shared)
                 await entry_point.app.serve(settings, service)
 
         for number in range(count):
@@ -83,8 +85,6 @@ async def main(relay: str, count: int, pool: int) -> None:
 
 
 if __name__ == "__main__":
-    logging.getLogger().addHandler(Moments())
-    logging.getLogger().setLevel(logging.INFO)
     raise_descriptor_limit()
     anyio.run(
         main,

@@ -281,6 +281,7 @@ def herd(battery: Battery, count: int, down_s: float, sources: int) -> str:
         lines = len(crowd.lines)
         relay.signal(signal.SIGKILL)
         relay.wait()
+        struck = time.monotonic()
         until = time.monotonic() + down_s
         wait_for(lambda: time.monotonic() > until, "the end of the outage", down_s + 5)
         relay = suite.relay(*patient, port=port)
@@ -289,20 +290,21 @@ def herd(battery: Battery, count: int, down_s: float, sources: int) -> str:
         def back() -> list[float]:
             words = [line.split() for line in crowd.lines[lines:]]
             first: dict[str, float] = {}
-            for _, client, moment in (each for each in words if each[0] == "connected"):
-                first.setdefault(client, float(moment) - began)
+            for _, client, moment in (each for each in words if each[0] == "login"):
+                if float(moment) > struck:
+                    first.setdefault(client, float(moment) - began)
             return sorted(first.values())
 
-        wait_for(lambda: len(back()) >= count, "all have the relay again", LONGEST_DELAY_S + 15)
-        relay.wait_metric("pairs_open", lambda open_: open_ == pairs, 60)
+        wait_for(lambda: len(back()) >= count, "all have the relay again", LONGEST_DELAY_S + 30)
+        relay.wait_metric("pairs_open", lambda open_: open_ == pairs, 120)
         healed = time.monotonic() - began
         evicted = relay.metric("connections_evicted")
         begun = min(0.0, *back())  # it may take a while until its ready line is read
         seconds = [each - begun for each in back()]
         places = f"{sources} address{'es' * (sources > 1)}"
         figure = (
-            f"{count} clients at {places}, {pairs} channels; the first back {seconds[0]:.1f} s, half"
-            f" {seconds[count // 2]:.1f} s, all {seconds[-1]:.1f} s after it, all channels"
+            f"{count} clients at {places}, {pairs} channels; the first back {seconds[0]:.1f} s,"
+            f" half {seconds[count // 2]:.1f} s, all {seconds[-1]:.1f} s after it, all channels"
             f" {healed:.1f} s; {evicted:.0f} evicted; a second: {histogram(seconds)}"
         )
         assert evicted == 0 or sources == 1, figure
