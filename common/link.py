@@ -269,6 +269,8 @@ def _advice(reason: str, relay: HostPort) -> str:
     """Return the next step for a handshake that failed for ``reason``."""
     if "certificate has expired" in reason:
         return "make a new one on the relay: gen-cert x509 --force"
+    if "not yet valid" in reason:
+        return "this machine's clock is wrong, or the relay's was when its certificate was made"
     if "mismatch" in reason:
         return f"the certificate is not for {relay.host}: gen-cert x509 --dns or --ip"
     if "certificate verify failed" in reason:

@@ -181,6 +181,15 @@ def test_an_expired_certificate_of_the_relay(suite: Suite) -> None:
     )
 
 
+def test_a_certificate_from_the_future(suite: Suite) -> None:
+    crt, key = certificate(suite, "new", made=datetime.now(UTC) + timedelta(days=30))
+    relay = suite.relay("-c", crt, "-k", key)
+    assert trouble(suite, relay.addresses()[0], "-c", crt) == (
+        "certificate verify failed: certificate is not yet valid; this machine's clock is wrong,"
+        " or the relay's was when its certificate was made"
+    )
+
+
 def serve_http(sock: socket.socket) -> None:
     sock.recv(4096)
     sock.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
