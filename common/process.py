@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import signal
+import sys
 from collections.abc import Callable
 
 from common.errors import SettingError
@@ -57,6 +58,16 @@ def raise_descriptor_limit() -> None:
         event(_log, logging.DEBUG, "descriptor limit stays", limit=soft, reason=error)
     else:
         event(_log, logging.DEBUG, "descriptor limit raised", before=soft, now=hard)
+
+
+def descriptor_limit() -> int:
+    """Return how many descriptors this process may have now."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return sys.maxsize
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if soft == resource.RLIM_INFINITY else soft
 
 
 def fill_standard_descriptors() -> None:

@@ -20,6 +20,16 @@ PER_SOURCE: Final = 128
 IN_ALL: Final = 2048
 """Strangers in all: 20 MiB while silent (10 KiB each), 150 MiB if all are in a TLS handshake."""
 
+
+def places(descriptors: int) -> int:
+    """Return how many strangers there may be in all where ``descriptors`` is the limit.
+
+    Strangers take a quarter of them at most, so they never leave others without one: out of
+    descriptors nobody is accepted any more, not even to take the place of the oldest.
+    """
+    return min(IN_ALL, max(descriptors // 4, 1))
+
+
 StrangerT = TypeVar("StrangerT", bound=Hashable)
 
 

@@ -13,7 +13,8 @@ import anyio.abc
 from common.addresses import HostPort
 from common.errors import DeniedError, LinkLost, PeerError
 from common.logs import event
-from relay_server.admission import Admission, source_of
+from common.process import descriptor_limit
+from relay_server.admission import Admission, places, source_of
 from relay_server.login import Admitted, Judge, login
 from relay_server.metrics import Metrics
 from relay_server.turns import Turns
@@ -44,7 +45,7 @@ class Reception:
         self._on_admitted = on_admitted
         self._metrics = metrics
         self._tasks = tasks
-        self._strangers: Admission[anyio.CancelScope] = Admission()
+        self._strangers: Admission[anyio.CancelScope] = Admission(in_all=places(descriptor_limit()))
         self._turns = Turns()
 
     @property

@@ -12,9 +12,10 @@ from collections.abc import Callable
 
 from common.addresses import HostPort
 from common.datagram_port import DatagramPort
+from common.process import descriptor_limit
 from common.sockets import bind_udp, listen
 from common.wire import Kind
-from relay_server.admission import Admission
+from relay_server.admission import Admission, places
 from relay_server.metrics import Metrics
 from relay_server.public.claims import Claim
 from relay_server.public.door import Door, Router, Services
@@ -45,7 +46,8 @@ class Ports:
         """Whether names of kind http are served over TLS as well."""
         self._datagrams: dict[int, DatagramPort] = {}
         self._fresh: dict[tuple[Kind, int], socket.socket] = {}  # bound for a claim to come
-        self._strangers: Admission[Peek] = Admission()
+        self._places = places(descriptor_limit())
+        self._strangers: Admission[Peek] = Admission(in_all=self._places)
 
     @property
     def undecided(self) -> int:
@@ -128,7 +130,7 @@ class Ports:
         self.drop_fresh()
         for look in self._strangers.everybody():
             look.cancel()
-        self._strangers = Admission()
+        self._strangers = Admission(in_all=self._places)
         for door in self._doors.values():
             door.close()
         for datagrams in self._datagrams.values():

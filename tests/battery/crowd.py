@@ -61,7 +61,7 @@ class Quiet(Service):
 
 async def main(relay: str, count: int, pool: int) -> None:
     aiohappyeyeballs.start_connection = dial  # type: ignore[assignment]
-    common.link_pool.login = login  # type: ignore[attr-defined]
+    common.link_pool.login = login  # type: ignore[attr-defined,assignment]
     async with anyio.create_task_group() as tasks:
 
         async def one(number: int) -> None:

@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from relay_server.admission import PER_SOURCE, Admission, source_of
+from relay_server.admission import IN_ALL, PER_SOURCE, Admission, places, source_of
 
 
 @pytest.mark.parametrize(
@@ -54,6 +54,11 @@ def test_the_largest_source_pays_when_there_are_too_many_in_all() -> None:
     assert admission.admit("c1", "c") == "a2"
     assert admission.admit("c2", "c") == "a3"
     assert len(admission) == 4
+
+
+@pytest.mark.parametrize(("limit", "most"), [(1 << 20, IN_ALL), (1024, 256), (3, 1)])
+def test_strangers_leave_three_of_four_descriptors(limit: int, most: int) -> None:
+    assert places(limit) == most
 
 
 class Strangers(RuleBasedStateMachine):
