@@ -226,6 +226,7 @@ class Channel:
         self.closed = True
         self._loop.remove_reader(self._fd)
         self._loop.remove_writer(self._fd)
+        self._session.release()
         self._stash = b""
 
     def _lost(self, reason: str) -> None:

@@ -96,6 +96,15 @@ class Session:
         """Close the socket without a word."""
         self.sock.close()
 
+    def release(self) -> None:
+        """Free what TLS keeps, up to half a MiB; only the socket is used after this.
+
+        Whoever had the session may be in a cycle of references until the collector comes, which
+        knows nothing of OpenSSL's memory and is in no hurry.
+        """
+        del self._tls, self._incoming, self._outgoing
+        self._unsent = b""
+
     # The handshake
 
     def do_handshake(self) -> None:

@@ -253,4 +253,9 @@ class Stream:
                 self.channel.close()
             else:
                 self.channel.abort()
-        self._on_end(self)
+        on_end, self._on_end = self._on_end, _nobody  # whose it was may refer to us
+        on_end(self)
+
+
+def _nobody(stream: Stream) -> None:
+    """Be told that a stream has ended when everybody has been told."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import socket
 import ssl
 
@@ -452,6 +453,28 @@ def test_nothing_stays_registered_with_the_loop(kind: str) -> None:
             assert not loop.remove_writer(b.channel._fd)
             b.far.close()
             assert not b.handler.lost
+
+    run(kind, main)
+
+
+@on_both_loops
+@pytest.mark.parametrize("end", ["close", "abort", "lose"])
+def test_what_tls_keeps_is_freed_at_the_end_whoever_still_has_the_channel(
+    kind: str, end: str
+) -> None:
+    """Who had it may be in a cycle of references, and OpenSSL's memory is not the collector's."""
+
+    def sessions() -> int:
+        return sum(isinstance(each, ssl.SSLObject) for each in gc.get_objects())
+
+    async def main() -> None:
+        gc.collect()
+        before = sessions()
+        b = await bench()
+        assert sessions() == before + 1
+        getattr(b.channel, end)(*["over"] * (end == "lose"))
+        assert sessions() == before
+        b.far.close()
 
     run(kind, main)
 
