@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import select
 import socket
-import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 
 from common.addresses import HostPort
 from tests.battery.bench import POOL, Battery
 from tests.battery.books import Books
-from tests.battery.namespaces import Net, PlacedSuite, Site, networked
-from tests.battery.talks import Talk
-from tests.programs.harness import DEADLINE_S, Program, wait_for
+from tests.battery.namespaces import Net, PlacedSuite, networked
+from tests.battery.talks import Talk, first_stream, joined
+from tests.programs.harness import DEADLINE_S, Program
 
 PORT = 4433
 """The relay's: a site has all ports for itself."""
@@ -75,33 +73,28 @@ class Reach:
             self.entry_point = self.suite.start("entry-point", *flags, *route)
         self.entrance = self.entry_point.addresses()[0]
 
+    def end_clients(self) -> None:
+        """End both clients and wait until the relay has forgotten them."""
+        for each in (self.entry_point, self.reverse_proxy):
+            each.kill()
+        self.relay.wait_metric("clients", lambda count: count == 0)
+
     def __enter__(self) -> Reach:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._listener.close()
 
+    def connect(self) -> socket.socket:
+        """Return a new source."""
+        to = (self.entrance.host, self.entrance.port)
+        return self.net["entry"].run(lambda: socket.create_connection(to, DEADLINE_S))
+
     @contextmanager
     def pair(self) -> Iterator[tuple[socket.socket, socket.socket]]:
-        """Yield both ends of a new stream.
-
-        Raises:
-            OSError: none came of it; the source was reset.
-        """
-        name = self._battery.random.randbytes(8)
-        with dial(self.net["entry"], self.entrance) as source, ExitStack() as stack:
-            source.settimeout(DEADLINE_S)
-            source.sendall(name)
-            while True:
-                ready, _, _ = select.select([source, self._listener], [], [], DEADLINE_S)
-                if self._listener not in ready:
-                    raise OSError(f"no stream: {source.recv(1)!r}" if ready else "no stream")
-                destination = stack.enter_context(self._listener.accept()[0])
-                destination.settimeout(DEADLINE_S)
-                with suppress(ConnectionResetError):
-                    if destination.recv(8, socket.MSG_WAITALL) == name:
-                        break  # and not one of an earlier try
-            yield source, destination
+        """Yield both ends of a new stream."""
+        with self.connect() as sock, joined(sock, self._listener) as pair:
+            yield pair
 
     @contextmanager
     def talks(self, *names: str) -> Iterator[list[Talk]]:
@@ -117,23 +110,9 @@ class Reach:
                     found[-1].go_on()
             yield found
 
-    def first_stream(self, deadline_s: float = 90) -> float:
+    def first_stream(self) -> float:
         """Try until a new stream answers; return the seconds that took."""
-        begin = time.monotonic()
-
-        def answered() -> bool:
-            with suppress(OSError), self.pair() as (source, destination):
-                destination.sendall(b"?")
-                return source.recv(1) == b"?"
-            return False
-
-        wait_for(answered, "a new stream", deadline_s)
-        return time.monotonic() - begin
-
-
-def dial(site: Site, address: HostPort) -> socket.socket:
-    """Connect from inside a site."""
-    return site.run(lambda: socket.create_connection((address.host, address.port), 30))
+        return first_stream(self.connect, self._listener)
 
 
 @contextmanager

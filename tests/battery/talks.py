@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import select
 import socket
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from random import Random
 
 from tests.programs.harness import wait_for
@@ -14,6 +17,45 @@ RING = 1_000_003
 """Bytes after which what a stream carries repeats: a prime, so no offset error goes unseen."""
 PIECE = 65_536
 DEADLINE_S = 60.0
+
+
+@contextmanager
+def joined(
+    source: socket.socket, listener: socket.socket
+) -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Yield a source that has just connected, and what came of it at the destination's listener.
+
+    Raises:
+        OSError: nothing; the source was reset.
+    """
+    name = os.urandom(8)
+    source.settimeout(DEADLINE_S)
+    source.sendall(name)
+    with ExitStack() as stack:
+        while True:
+            ready, _, _ = select.select([source, listener], [], [], DEADLINE_S)
+            if listener not in ready:
+                raise OSError(f"no stream: {source.recv(1)!r}" if ready else "no stream")
+            destination = stack.enter_context(listener.accept()[0])
+            destination.settimeout(DEADLINE_S)
+            with suppress(ConnectionResetError):
+                if destination.recv(len(name), socket.MSG_WAITALL) == name:
+                    break  # and not one of an earlier try
+        yield source, destination
+
+
+def first_stream(connect: Callable[[], socket.socket], listener: socket.socket) -> float:
+    """Try until a new stream answers; return the seconds that took."""
+    begin = time.monotonic()
+
+    def answered() -> bool:
+        with suppress(OSError), connect() as sock, joined(sock, listener) as (source, destination):
+            destination.sendall(b"?")
+            return source.recv(1) == b"?"
+        return False
+
+    wait_for(answered, "a new stream", 90)
+    return time.monotonic() - begin
 
 
 class End:
