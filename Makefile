@@ -4,10 +4,11 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 BENCH_STAMP := $(VENV)/.bench-installed
+FUZZ_STAMP  := $(VENV)/.fuzz-installed
 
 ROWS   := expose single-port addresses names
 
-.PHONY: help demo $(ROWS:%=demo-%) test test-slow check format build bench battery clean
+.PHONY: help demo $(ROWS:%=demo-%) test test-slow check format build bench battery fuzz clean
 
 help:
 	@echo 'make demo         the suite at work on this machine, until Ctrl-C (ONCE=1: ends by itself)'
@@ -15,6 +16,7 @@ help:
 	@echo 'make test         the tests (make test-slow: those that take minutes)'
 	@echo 'make check        format, lint, types and tests: what CI runs'
 	@echo 'make battery      the fault battery: everything that can break, broken (QUICK=1: the short one)'
+	@echo 'make fuzz NAME=…  one parser fed by atheris, 5 million times (no NAME: lists them)'
 	@echo 'make bench        speed beside the peers that are installed here (QUICK=1: in three minutes)'
 	@echo 'make format       put the code into its format'
 	@echo 'make build        wheel and sdist, in dist/'
@@ -66,6 +68,14 @@ bench: $(BENCH_STAMP)
 battery: $(STAMP)
 	$(BIN)/python -m tests.battery $(if $(QUICK),--quick) $(if $(ONLY),--only '$(ONLY)') \
 		$(if $(SEED),--seed $(SEED)) $(if $(SOAK),--soak $(SOAK))
+
+$(FUZZ_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
+	touch $@
+
+# NAME=harness (none: lists them), EXECUTIONS=n.
+fuzz: $(FUZZ_STAMP)
+	$(BIN)/python -m tests.fuzz $(NAME) $(if $(EXECUTIONS),--executions $(EXECUTIONS))
 
 clean:
 	rm -rf $(VENV) dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis demo/.run
