@@ -214,6 +214,7 @@ class Links(RuleBasedStateMachine):
                 link = self.pending[0]
                 self.call_one(link)
                 self.join_one(link, fails=True)
+        self.want(self.wanted + 3)
 
     @precondition(lambda self: self.on_goaway)
     @rule()
