@@ -27,6 +27,7 @@ from common.wire import (
     Welcome,
     encode,
 )
+from tests.fuzz.pieces import piece_size
 
 EXAMPLES: Final[tuple[Message, ...]] = (
     Trust([bytes(32), bytes([1]) * 32]),
@@ -90,7 +91,7 @@ def check(data: bytes) -> None:
     if data[0] & 1:
         stream = len(stream).to_bytes(2, "big") + stream
     result = read(stream, MAX_MESSAGE)
-    assert read(stream, 1 + (data[0] >> 1)) == result
+    assert read(stream, piece_size(data[0] >> 1, stream)) == result
     state = LinkState()
     for message in result[0]:
         written = encode(message)

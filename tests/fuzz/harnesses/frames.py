@@ -13,6 +13,7 @@ from common.errors import ProtocolError
 from common.frames import FrameReader, Open, Refused
 from common.wire import Visit, sentence
 from tests.fuzz.outcome import outcome
+from tests.fuzz.pieces import piece_size
 
 OPEN: Final = Open("0", "tcp", "127.0.0.1", 80, "192.0.2.7", 4711)
 FULL_OPEN: Final = Open("a", "udp", "x.lan", 53, "::1", 1, "proxy-v2", "::", 53)
@@ -138,7 +139,7 @@ def check(data: bytes) -> None:
     if data[0] & 1:
         stream = frames.encode(data[1], data[2:])
     result = read(stream, len(stream))
-    assert read(stream, 1 + (data[0] >> 1)) == result
+    assert read(stream, piece_size(data[0] >> 1, stream)) == result
     assert read(stream, len(stream), hesitant=True) == result
     for kind, payload in result[0]:
         assert len(payload) <= frames.FLOW_ID.size + frames.MAX_DATAGRAM or kind == frames.DATA

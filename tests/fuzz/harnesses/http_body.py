@@ -9,6 +9,7 @@ import h11
 
 from common.errors import HttpError
 from relay_server.http.body import Chunks, Length
+from tests.fuzz.pieces import piece_size
 
 # The first byte: 1 for a request's body, the rest is the size of pieces.
 BODIES: Final = (
@@ -97,7 +98,8 @@ def check_with_h11(data: bytes, content: bytes) -> None:
 def check(data: bytes) -> None:
     if not data:
         return
-    request, most, body = bool(data[0] & 1), 1 + (data[0] >> 1), data[1:]
+    request, body = bool(data[0] & 1), data[1:]
+    most = piece_size(data[0] >> 1, body)
     taken, done, status = follow(body, len(body) or 1, request=request)
     assert follow(body, most, request=request) == (taken, done, status)
     at, complete, bad, content = expected(body, request=request)
