@@ -45,7 +45,8 @@ class Reach:
         self.heartbeat_s = heartbeat_s
         self._listener = net["exit"].run(lambda: socket.create_server(("127.0.0.1", 0)))
         self._battery = battery
-        self._address = HostPort(relay or net["relay"].v4, PORT)
+        address = HostPort(relay or net["relay"].v4, PORT)
+        self._flags = ("-s", str(address), "--metrics", "127.0.0.1:0", *POOL)
 
     @property
     def programs(self) -> list[Program]:
@@ -65,12 +66,20 @@ class Reach:
 
     def start_clients(self) -> None:
         """Start both clients and let them look for the relay."""
-        flags = ("-s", str(self._address), "--metrics", "127.0.0.1:0", *POOL)
-        route = ("-r", f"0:127.0.0.1:{self._listener.getsockname()[1]}", "--bind", "127.0.0.1")
+        self.start_reverse_proxy()
+        self.start_entry_point()
+
+    def start_reverse_proxy(self) -> None:
+        """Start the reverse-proxy and let it look for the relay."""
         with self.suite.at(self.net["exit"]):
-            self.reverse_proxy = self.suite.start("reverse-proxy", *flags)
+            self.reverse_proxy = self.suite.start("reverse-proxy", *self._flags)
+
+    def start_entry_point(self) -> None:
+        """Start the entry-point and let it look for the relay."""
+        port = self._listener.getsockname()[1]
+        route = ("-r", f"0:127.0.0.1:{port}", "--bind", "127.0.0.1")
         with self.suite.at(self.net["entry"]):
-            self.entry_point = self.suite.start("entry-point", *flags, *route)
+            self.entry_point = self.suite.start("entry-point", *self._flags, *route)
         self.entrance = self.entry_point.addresses()[0]
 
     def end_clients(self) -> None:

@@ -28,7 +28,7 @@ WAYS: dict[str, Callable[[Net], None]] = {
 }
 """What is lost. The quick size takes the first three."""
 
-SLACK_S = 2.0
+SLACK_S = 3.0
 """For a machine that is busy with other things."""
 
 
