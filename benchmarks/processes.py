@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shutil
@@ -149,10 +150,21 @@ def find_program(*names: str) -> str:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports of 127.0.0.1 that are free now, for programs that cannot take port 0."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    try:
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
+    """Return ports of 127.0.0.1 that are free now, for programs that cannot take port 0.
+
+    None is returned twice, nor any that the kernel may give to a client meanwhile.
+    """
+    found: list[int] = []
+    while len(found) < count:
+        port = next(_ports)
+        with socket.socket() as sock, suppress(OSError):
+            sock.bind(("127.0.0.1", port))
+            found.append(port)
+    return found
+
+
+_FIRST_PORT: Final = 20_000
+_PORTS: Final = 12_000  # up to where ephemeral ports begin: ip_local_port_range in ip(7)
+_ports: Final = itertools.cycle(
+    _FIRST_PORT + (os.getpid() * 97 + number) % _PORTS for number in range(_PORTS)
+)

@@ -6,7 +6,7 @@ import resource
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -87,9 +87,13 @@ class Run:
         self._plan = plan
         self._results = Results()
         self._makers = plan.makers()
-        steps, cost = self._estimate()
-        until = None if plan.total_s is None else time.monotonic() + plan.total_s
-        self._budget = Budget(plan.seconds, cost, until)
+        steps, cost = 0, Cost(0, 0)
+        for variant, names in plan.variants().items():
+            starts, a_round = self._cost(variant)
+            times = 1 if WORKLOADS[names[0]].fresh else plan.rounds
+            steps += times * len(names) * len(self._eligible(variant))
+            cost += starts + a_round * times
+        self._budget = Budget(plan.seconds, cost, time.monotonic(), plan.total_s)
         self._failed = set[tuple[str, str]]()
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
         self._progress = Progress(*columns, TimeRemainingColumn(), console=console, transient=True)
@@ -104,7 +108,12 @@ class Run:
                 made = tempfile.TemporaryDirectory(prefix="benchmarks-", ignore_cleanup_errors=True)
                 directory = Path(stack.enter_context(made))
                 grounds = Grounds(directory, stack, self._plan.crowd)
+                later = [*self._plan.variants()]
                 for variant, names in self._plan.variants().items():
+                    later.remove(variant)
+                    if not self._budget.fits(sum_of(self._cost(variant)), time.monotonic()):
+                        self._results.skip(f"{', '.join(names)}: out of time")
+                        continue
                     try:
                         place = grounds.place(variant)
                     except UnavailableError as error:
@@ -113,13 +122,16 @@ class Run:
                     if WORKLOADS[names[0]].fresh:
                         self._measure_one_by_one(place, names)
                     else:
-                        self._measure_in_rounds(place, names)
+                        self._measure_in_rounds(place, names, later)
         except KeyboardInterrupt:
             self._results.skip("the rest: interrupted")
         self._results.put_in_order([*self._makers])
         return self._results
 
-    def _measure_in_rounds(self, place: Place, names: Sequence[str]) -> None:
+    def _measure_in_rounds(self, place: Place, names: Sequence[str], later: Sequence[str]) -> None:
+        """Measure round after round, as long as one of each later variant will fit too."""
+        reserve = sum_of(each for variant in later for each in self._cost(variant))
+        _, a_round = self._cost(place.variant)
         with ExitStack() as stack:
             with ThreadPoolExecutor(STARTERS) as starters:
                 makers = self._eligible(place.variant)
@@ -128,6 +140,11 @@ class Run:
                 systems = [each for each in started if each is not None]
             for number in range(self._plan.rounds):
                 # Each round begins with another system, so that none always follows the same one.
+                if number and not self._budget.fits(a_round + reserve, time.monotonic()):
+                    what = f"{', '.join(names)}: {number} of {self._plan.rounds} rounds"
+                    self._results.skip(f"{what}: out of time")
+                    self._budget.left -= a_round * (self._plan.rounds - number)
+                    break
                 turn = number * 3 % max(len(systems), 1)
                 for name in names:
                     for system in [*systems[turn:], *systems[:turn]]:
@@ -175,7 +192,7 @@ class Run:
         if (name, system.name) in self._failed:
             return
         if seconds is None:
-            self._results.skip(f"{name}, from round {number + 1} on: out of time")
+            self._results.skip(f"{name}, the end of round {number + 1}: out of time")
             return
         try:
             figures = workload.measure(system, seconds)
@@ -188,17 +205,16 @@ class Run:
         else:
             self._results.add(system.name, number, figures)
 
-    def _estimate(self) -> tuple[int, Cost]:
-        """Return how many measurements there will be, and what all of it costs."""
-        steps, cost = 0, Cost(0, 0)
-        for variant, names in self._plan.variants().items():
-            for _ in self._eligible(variant):
-                cost += START
-                for workload in map(WORKLOADS.__getitem__, names):
-                    times = 1 if workload.fresh else self._plan.rounds
-                    steps += times
-                    cost += Cost(times * workload.cost.lengths, times * workload.cost.fixed_s)
-        return steps, cost
+    def _cost(self, variant: str) -> tuple[Cost, Cost]:
+        """Return what it costs to start a variant's systems, and a round on them."""
+        names = self._plan.variants()[variant]
+        systems = len(self._eligible(variant))
+        return START * systems, sum_of(WORKLOADS[name].cost for name in names) * systems
+
+
+def sum_of(costs: Iterable[Cost]) -> Cost:
+    """Return the sum of costs."""
+    return sum(costs, Cost(0, 0))
 
 
 def _raise_descriptor_limit() -> None:

@@ -1,4 +1,4 @@
-"""A crowd of idle connections: ``python -m benchmarks.load.crowd HOST PORT``.
+"""A crowd of idle connections: ``python -m benchmarks.load.crowd HOST PORT [HOST PORT]...``.
 
 For each number that it reads it opens connections until it has so many, each of which has sent and
 received 64 bytes, says ``open <number>``, and keeps them until its input ends.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import selectors
 import socket
 import sys
+from collections.abc import Sequence
 from typing import Final
 
 from benchmarks.load.talk import HEAD_SIZE, REQUEST, Address, connect_to, head, receive_exactly
@@ -20,8 +21,8 @@ PER_SOURCE: Final = 400
 STALLED_S: Final = 20.0
 
 
-def fill(address: Address, crowd: list[socket.socket], count: int) -> None:
-    """Open connections until there are ``count``.
+def fill(addresses: Sequence[Address], crowd: list[socket.socket], count: int) -> None:
+    """Open connections, to each address in turn, until there are ``count``.
 
     Raises:
         SystemExit: one was refused, or none was answered for ``STALLED_S``.
@@ -32,7 +33,7 @@ def fill(address: Address, crowd: list[socket.socket], count: int) -> None:
             while len(crowd) < count and len(waiting.get_map()) < AT_ONCE:
                 source = f"127.0.1.{1 + len(crowd) // PER_SOURCE}"
                 try:
-                    sock = connect_to(address, source)
+                    sock = connect_to(addresses[len(crowd) % len(addresses)], source)
                     sock.send(data)
                 except OSError as error:
                     raise SystemExit(f"connection {len(crowd) + 1}: {error}") from None
@@ -58,10 +59,10 @@ def _check(sock: socket.socket, data: bytes, number: int) -> None:
 
 def main() -> None:
     """Do what the input says."""
-    host, port = sys.argv[1:]
+    addresses = list(zip(sys.argv[1::2], map(int, sys.argv[2::2]), strict=True))
     crowd: list[socket.socket] = []
     for line in sys.stdin:
-        fill((host, int(port)), crowd, int(line))
+        fill(addresses, crowd, int(line))
         print(f"open {len(crowd)}", flush=True)
 
 

@@ -31,12 +31,13 @@ def pingpong(address: Address, seconds: float, count: int) -> Figures:  # noqa: 
     """Send 64 bytes and wait until they are back, again and again."""
     data = head(ECHO)
     clock = time.perf_counter_ns
-    times = []
+    times: list[int] = []
     with connect_to(address) as sock:
         counted_from = clock() + int(WARM_UP_SHARE * seconds * 1e9)
         until = counted_from + int(seconds * 1e9)
         now = clock()
-        while now < until:
+        # Where one takes longer than a short run, one is counted all the same.
+        while now < until or not times:
             began = now
             sock.send(data)
             if len(receive_exactly(sock, HEAD_SIZE)) != HEAD_SIZE:
@@ -71,7 +72,6 @@ def first_byte(address: Address, seconds: float, count: int) -> Figures:  # noqa
     counted_from = clock() + int(WARM_UP_SHARE * seconds * 1e9)
     until = counted_from + int(seconds * 1e9)
     times: list[int] = []
-    # Where one takes longer than a short run, one is counted all the same.
     while (began := clock()) < until or not times:
         with connect_to(address) as sock:
             sock.send(data)

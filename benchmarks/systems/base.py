@@ -78,6 +78,8 @@ class System:
         self.place = place
         self.address: Address = ("127.0.0.1", 0)
         """Where clients connect to."""
+        self.doors: list[Address] = []
+        """Where a crowd connects to in turn, if one port does not admit all of it."""
         self.processes: list[Process] = []
         self.relay: Process | None = None
         """The one that stands on the public host."""

@@ -11,7 +11,7 @@ class Direct(System):
     name = "direct"
     title = "no proxy"
     security = "none"
-    variants = TCP | UDP
+    variants = (TCP | UDP) - {"crowd"}
 
     def start(self) -> None:
         """Start nothing but the way there."""

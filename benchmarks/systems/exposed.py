@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
+from typing import Final
 
 from benchmarks.processes import UnavailableError
 from benchmarks.systems.base import HTTP, TCP, UDP, to_address
 from benchmarks.systems.suite import Programs
+
+VISITORS_OF_ONE: Final = 4096
+"""The relay admits so many at one exposure."""
 
 
 class Exposed(Programs):
@@ -21,11 +25,14 @@ class Exposed(Programs):
     def start(self) -> None:
         """Start both programs."""
         self._start_relay()
-        proxy = self._start_client("reverse-proxy", "-e", f"0:{self._target()}{self.option}")
-        found = re.search(r"127\.0\.0\.1:(\d+)(?:/udp)? -> ", proxy.wait_ready())
-        if found is None:
-            raise UnavailableError(f"nothing is exposed: {proxy.log}")
-        self.open_to_visitors(int(found[1]))
+        exposure = f"0:{self._target()}{self.option}"
+        count = 1 + max((0, *self.place.crowd)) // VISITORS_OF_ONE
+        proxy = self._start_client("reverse-proxy", "-e", ",".join([exposure] * count))
+        ports = re.findall(r"127\.0\.0\.1:(\d+)(?:/udp)? -> ", proxy.wait_ready())
+        if len(ports) != count:
+            raise UnavailableError(f"{len(ports)} of {count} ports are exposed: {proxy.log}")
+        self.open_to_visitors(int(ports[0]))
+        self.doors = [("127.0.0.1", int(each)) for each in ports]
 
 
 class ExposedRaw(Exposed):

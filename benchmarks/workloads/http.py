@@ -20,7 +20,7 @@ from benchmarks.workloads.base import RunError, cpu_figures, cpu_of
 
 FOREVER: Final = "1h"
 """How long wrk is told to go on; it is ended."""
-GROWTH_S: Final = 3.0
+GROWTH_S: Final = 1.5
 """Seconds after which counting begins even if fewer connections have come through."""
 SETTLE_S: Final = 0.2
 """Seconds after that which are not counted: pools fill up again."""
@@ -38,11 +38,12 @@ def http_requests(connections: int, name: str) -> Callable[[System, float], Figu
         host, port = system.address
         command = [wrk, "-t1", f"-c{connections}", f"-d{FOREVER}"]
         command += ["-H", f"Host: {system.http_host}", f"http://{host}:{port}/"]
+        kept = _wait_calm(system.place.destination)
         with subprocess.Popen(
             command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         ) as process:
             try:
-                _wait_connected(system.place.destination, connections)
+                _wait_connected(system.place.destination, kept + connections)
                 time.sleep(SETTLE_S)
                 before = cpu_of(system)
                 first, began = _requests(system.place.destination), time.perf_counter()
@@ -62,13 +63,25 @@ def http_requests(connections: int, name: str) -> Callable[[System, float], Figu
     return measure
 
 
-def _wait_connected(server: Address, connections: int) -> None:
-    """Wait until the server has so many connections beside the one that asks."""
+def _wait_calm(server: Address) -> int:
+    """Return how many connections the server has once those of the run before are closed."""
     until = time.monotonic() + GROWTH_S
-    while _status(server, r"Active connections: (\d+)") <= connections:
-        if time.monotonic() > until:
-            return
+    before, now = -1, _connections(server)
+    while now != before and time.monotonic() < until:
         time.sleep(TURN_S)
+        before, now = now, _connections(server)
+    return now
+
+
+def _wait_connected(server: Address, connections: int) -> None:
+    """Wait until the server has so many connections; some systems share theirs and never do."""
+    until = time.monotonic() + GROWTH_S
+    while _connections(server) < connections and time.monotonic() < until:
+        time.sleep(TURN_S)
+
+
+def _connections(server: Address) -> int:
+    return _status(server, r"Active connections: (\d+)")
 
 
 def _requests(server: Address) -> int:

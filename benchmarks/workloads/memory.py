@@ -57,9 +57,9 @@ class PartlyError(RunError):
 
 @contextmanager
 def _crowd(system: System) -> Iterator[subprocess.Popen[str]]:
-    host, port = system.address
+    doors = [str(part) for door in system.doors or [system.address] for part in door]
     process = subprocess.Popen(
-        [*python_module("benchmarks.load.crowd"), host, str(port)],
+        [*python_module("benchmarks.load.crowd"), *doors],
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
