@@ -168,7 +168,7 @@ def decode_open(payload: bytes) -> Open:
     """
     try:
         return _open_decoder.decode(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ProtocolError(f"not an OPEN frame: {error}") from None
 
 
@@ -180,7 +180,7 @@ def decode_refused(payload: bytes) -> Refused:
     """
     try:
         return _refused_decoder.decode(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ProtocolError(f"not a REFUSED frame: {error}") from None
 
 
@@ -213,7 +213,7 @@ def decode_visit(payload: bytes) -> Visit:
     """
     try:
         return _visit_decoder.decode(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ProtocolError(f"not a VISIT frame: {error}") from None
 
 
@@ -225,7 +225,7 @@ def decode_flow(payload: bytes) -> Flow:
     """
     try:
         return _flow_decoder.decode(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ProtocolError(f"not a FLOW frame: {error}") from None
 
 

@@ -298,7 +298,7 @@ class MessageReader:
         self._length = 0
         try:
             return _decoder.decode(payload)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise ProtocolError(f"not a control message: {error}") from None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-MOST_PIECES: Final = 24
+MOST_PIECES: Final = 12
 """Pieces of one stream: of more, an input costs time and shows nothing new."""
 
 

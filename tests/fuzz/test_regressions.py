@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from common import frames
 from common.config_file import load_config
-from common.errors import HttpError, KeyFileError, RouteError, SettingError
+from common.errors import HttpError, KeyFileError, ProtocolError, RouteError, SettingError
 from common.exposure_grammar import parse_exposures
 from common.keys import Identity, parse_identity
 from common.setting_fields import settings_of
+from common.wire import Denied, Message, MessageReader, Ping, Ready, Visit, encode
 from entry_point.settings import EntryPointSettings
 from relay_server.http.body import Chunks
 from reverse_proxy.visitors_file import VisitorsFile, read
@@ -107,3 +110,36 @@ def test_a_trailer_says_nothing_of_framing(name: bytes) -> None:
         answer.follow(memoryview(b"0\r\n" + name + b": 5\r\n\r\n"))
     harmless = b"0\r\nX-" + name + b": 5\r\n\r\n"
     assert Chunks(request=False).follow(memoryview(harmless)) == len(harmless)
+
+
+DEEP = b"\x91" * 1500 + b"\xc0"
+"""Arrays in arrays, as a field that a later version might have appended: a reader ignores it."""
+
+
+@pytest.mark.parametrize("message", [Ping(), Ready(), Denied("code", "detail")], ids=repr)
+def test_a_message_that_is_nested_too_deeply_is_the_peer_s_error(message: Message) -> None:
+    fields = encode(message)[2:]
+    payload = bytes([fields[0] + 1]) + fields[1:] + DEEP
+    reader = MessageReader()
+    reader.feed(len(payload).to_bytes(2, "big"))
+    with pytest.raises(ProtocolError, match="not a control message"):
+        reader.feed(payload)
+
+
+@pytest.mark.parametrize(
+    ("frame", "decode"),
+    [
+        (frames.encode_open(frames.Open("0", "tcp", "a", 80, "", 0)), frames.decode_open),
+        (frames.encode_refused(frames.Refused("code", "detail")), frames.decode_refused),
+        (frames.encode_visit(Visit(1, "", 0, "", 0)), frames.decode_visit),
+        (frames.encode_flow(frames.Flow(1, "", 0)), frames.decode_flow),
+    ],
+    ids=["OPEN", "REFUSED", "VISIT", "FLOW"],
+)
+def test_a_frame_that_is_nested_too_deeply_is_the_peer_s_error(
+    frame: bytes, decode: Callable[[bytes], object]
+) -> None:
+    payload = frame[frames.HEADER_SIZE :]
+    decode(payload)
+    with pytest.raises(ProtocolError, match="maximum recursion depth"):
+        decode(bytes([payload[0] + 1]) + payload[1:] + DEEP)

@@ -53,6 +53,7 @@ SEEDS: Final = (
     *(b"\x09" + encode(each)[2:] for each in EXAMPLES),
     b"\x02" + b"".join(map(encode, EXAMPLES[:3])),
     b"\x00" + encode(Ping()) + encode(Ready()) + b"rest",
+    b"\x09\x92\x05" + b"\x91" * 1100 + b"\xc0",  # nested deeper than the decoder goes
 )
 WORDS: Final = (
     *(encode(each)[2:4] for each in EXAMPLES),

@@ -36,6 +36,7 @@ SEEDS: Final = (
     b"\x00" + frames.encode_open(OPEN) + frames.encode(frames.DATA, b"hello" * 9),
     b"\x06" + frames.encode(frames.DATA, b"hello") + frames.encode(frames.FIN),
     b"\x02" + frames.encode(frames.PING) * 3 + frames.encode(frames.DONE) + b"\x02\x00",
+    b"\x01\x0b\x94\x01\xa0\x00" + b"\x91" * 1100 + b"\xc0",  # nested too deeply
 )
 WORDS: Final = (
     *(frames.encode(kind) for kind in frames.NAMES),
