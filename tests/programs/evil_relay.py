@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from common.addresses import HostPort
 from common.tls import proven_key, relay_context
-from common.wire import VERSION, Hello, Paired, Ready, Role, Trust, Welcome
+from common.wire import VERSION, Hello, Paired, Purpose, Ready, Role, Trust, Welcome
 from tests.programs.evil_client import raw_socket, receive, send
 from tests.programs.harness import Suite, wait_for
 
@@ -95,12 +95,12 @@ class EvilRelay:
         if self._closed:
             link.close()
 
-    def take(self, role: Role) -> EvilLink:
-        """Return a link of the role as soon as there is one."""
+    def take(self, role: Role, purpose: Purpose = "pair") -> EvilLink:
+        """Return a link of the role, and for the purpose, as soon as there is one."""
 
         def found() -> EvilLink | None:
             for link in list(self._links):
-                if link.hello.role != role:
+                if (link.hello.role, link.hello.purpose) != (role, purpose):
                     continue
                 self._links.remove(link)
                 self._taken.append(link)
@@ -112,6 +112,10 @@ class EvilRelay:
         link = wait_for(found, f"a link of a {role}", step_s=0.002)
         assert link is not None
         return link
+
+    def waiting(self, purpose: Purpose) -> int:
+        """Return how many links for the purpose have come, and have not been taken."""
+        return sum(link.hello.purpose == purpose for link in list(self._links))
 
     def join(self, tamper: Tamper | None = None) -> Wire:
         """Pair an entry-point with a reverse-proxy as a relay should, and move their bytes."""
