@@ -36,6 +36,7 @@ from typing import Literal, Protocol
 import anyio
 from cryptography import x509
 
+from common.certificate_files import load_pair
 from common.errors import HandshakeError, KeyFileError, LinkLost
 from common.frames import INNER_ALPN
 from common.introduction import anchor, credentials, peer_key
@@ -54,12 +55,9 @@ def relay_context(certificate: str, key: str) -> ssl.SSLContext:
     """
     context = _context(ssl.PROTOCOL_TLS_SERVER, ALPN)
     try:
-        context.load_cert_chain(certificate, key)
-    except (OSError, ssl.SSLError) as error:
-        raise KeyFileError(
-            f"cannot use {certificate} with {key}: {_reason(error)}; "
-            "make a pair with: gen-cert x509"
-        ) from None
+        load_pair(context, certificate, key)
+    except KeyFileError as error:
+        raise KeyFileError(f"{error}; make a pair with: gen-cert x509") from None
     _expect_introduced_keys(context)
     return context
 

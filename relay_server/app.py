@@ -7,15 +7,19 @@ SIGHUP reads the trusted keys and the certificate again.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import anyio
 
 from common.addresses import HostPort, parse_host
+from common.certificate_files import date_trouble
 from common.client import summary
 from common.errors import AddressError, SettingError
 from common.forwarding import choose_forwarder
 from common.key_files import check_private
+from common.logs import event
 from common.metrics import serve_metrics
 from common.service import Service, run_program
 from common.sockets import listen
@@ -29,6 +33,8 @@ from relay_server.public.door import Services
 from relay_server.public.side import PublicConfig, PublicSide
 from relay_server.relay import Relay
 from relay_server.settings import OFF, RelaySettings
+
+log = logging.getLogger(__name__)
 
 PROGRAM = "relay-server"
 
@@ -50,6 +56,7 @@ async def serve(settings: RelaySettings, service: Service) -> None:
     """
     check_private(settings.server_key)
     context = relay_context(settings.server_cert, settings.server_key)
+    warn_of_dates(settings.server_cert)
     keys = load_trusted_keys(settings.auth_public_key)
     check_public_side(settings)
     certificates = Certificates.of(settings.https_cert, settings.https_key)
@@ -98,6 +105,7 @@ async def serve(settings: RelaySettings, service: Service) -> None:
                 context = relay_context(settings.server_cert, settings.server_key)
                 relay.set_keys(load_trusted_keys(settings.auth_public_key))
                 relay.reception.context = context
+                warn_of_dates(settings.server_cert)
 
             service.on_reload(reload)
             if settings.metrics:
@@ -141,6 +149,19 @@ async def serve(settings: RelaySettings, service: Service) -> None:
         if exporter is not None:
             exporter.close()
         pipes.close()
+
+
+def warn_of_dates(certificate: str) -> None:
+    """Say so if clients will refuse the certificate for its dates: a new one may be on its way."""
+    trouble = date_trouble(certificate, datetime.now(UTC))
+    if trouble:
+        event(
+            log,
+            logging.WARNING,
+            "clients refuse this certificate",
+            file=certificate,
+            reason=f"{trouble}; make a new one: gen-cert x509 --force",
+        )
 
 
 def open_doors(settings: RelaySettings, relay: Relay) -> list[HostPort]:

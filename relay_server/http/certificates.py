@@ -9,7 +9,8 @@ from pathlib import Path
 
 from cryptography import x509
 
-from common.errors import KeyFileError, SettingError, UsageError
+from common.certificate_files import load_pair
+from common.errors import SettingError, UsageError
 from common.key_files import check_private
 from common.logs import event
 
@@ -93,11 +94,7 @@ def _context(certificate: str, key: str) -> ssl.SSLContext:
     context.set_alpn_protocols(["http/1.1"])
     context.num_tickets = 0  # see common.tls
     context.options |= ssl.OP_NO_RENEGOTIATION  # handshakes without end, on one connection
-    try:
-        context.load_cert_chain(certificate, key)
-    except (OSError, ssl.SSLError) as error:
-        reason = getattr(error, "reason", None) or error.strerror or error
-        raise KeyFileError(f"cannot use {certificate} with {key}: {reason}") from None
+    load_pair(context, certificate, key)
     return context
 
 

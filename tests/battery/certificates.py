@@ -8,7 +8,13 @@ from ipaddress import IPv4Address
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
 from cryptography.x509.oid import NameOID
 
 from gen_cert.names import parse_names
@@ -16,6 +22,7 @@ from gen_cert.x509 import make_certificate
 from tests.programs.harness import Suite
 
 LONG = timedelta(days=30)
+_PEM = Encoding.PEM
 
 
 def pinned(suite: Suite, name: str, *, ago: timedelta = timedelta(), days: int = 60) -> None:
@@ -31,6 +38,12 @@ def put(suite: Suite, name: str, data: bytes) -> None:
     new.touch(0o600)
     new.write_bytes(data)
     new.replace(suite.path(name))
+
+
+def encrypted(key: bytes) -> bytes:
+    """Return a private key behind a password."""
+    secret = BestAvailableEncryption(b"secret")
+    return load_pem_private_key(key, None).private_bytes(_PEM, PrivateFormat.PKCS8, secret)
 
 
 class Authority:
@@ -73,6 +86,3 @@ class Authority:
                 critical=False,
             )
         )
-
-
-_PEM = Encoding.PEM

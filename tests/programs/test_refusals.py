@@ -169,6 +169,7 @@ def test_a_relay_with_another_certificate(suite: Suite) -> None:
 def test_an_expired_certificate_of_the_relay(suite: Suite) -> None:
     crt, key = certificate(suite, "old", made=datetime.now(UTC) - timedelta(days=30))
     relay = suite.relay("-c", crt, "-k", key)
+    relay.wait_log(r"clients refuse this certificate file=cert/old\.crt reason=\"it expired at ")
     address = relay.addresses()[0]
     assert trouble(suite, address, "-c", crt) == (
         "certificate verify failed: certificate has expired; make a new one on the relay:"

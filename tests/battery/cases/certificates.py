@@ -15,7 +15,7 @@ from common.addresses import HostPort
 from common.wire import ALPN
 from tests.battery.bench import POOL, Battery
 from tests.battery.books import Books
-from tests.battery.certificates import Authority, pinned, put
+from tests.battery.certificates import Authority, encrypted, pinned, put
 from tests.battery.chaos import ChaosProxy, End
 from tests.battery.registry import case
 from tests.battery.talks import Talk, first_stream, joined
@@ -179,6 +179,7 @@ def garbage(battery: Battery) -> str:
         noise = battery.random.randbytes(2000)
         bad: list[tuple[str, bytes]] = [
             ("crt", noise),
+            ("key", encrypted(right["key"])),
             ("crt", right["crt"][: len(right["crt"]) // 2]),
             ("key", at.suite.path("other.key").read_bytes()),
             ("key", right["key"][: len(right["key"]) // 2]),
@@ -187,7 +188,7 @@ def garbage(battery: Battery) -> str:
             ("crt", right["crt"].replace(b"M", b"N")),
             ("crt", right["key"]),
         ]
-        bad = bad[: battery.size(quick=3, full=len(bad))]
+        bad = bad[: battery.size(quick=2, full=len(bad))]
         with at.busy(battery) as talk:
             for end, data in bad:
                 put(at.suite, f"relay.{end}", data)
