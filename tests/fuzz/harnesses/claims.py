@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from common.addresses import LONGEST_NAME, parse_network
@@ -17,6 +18,7 @@ SEEDS: Final = (
     b"\x00ap 80\n\x01ap 80\n\x02ap 80 10.0.0.0/8\n\x00lp\n\x01ap 80",
     b"\x00aH *.example.org\n\x01aH a.example.org\n\x02aS example.org\n\x00wH",
     b"\x00aH app\n\x01aS app\n\x02aS *.x.y\n\x00aH APP.\n\x01aS *.app",
+    b"\x00aH app=intranet:80\n\x00aH app=[::1]\n\x01aH b=a\tb",
     b"\x00au 53\n\x00au 53 10.0.0.0/8\n\x01au 53\n\x00ep",
     b"\x01aH a..b\n\x01aH 1.2.3.4\n\x01aH [::1]\n\x01aH a b\n\x01ap 80 x",
     b"\x03ap 80 10.0.0.0/8\n\x03ap 80 10.1.0.0/16\n\x04ap 80\n\x03ap 80\n\x03lp\n\x00ep",
@@ -71,16 +73,17 @@ class World:
         port = (
             int(what) % 65536 if what.isascii() and what[:6].isdecimal() and what.isdigit() else 0
         )
-        host = "" if kind in ("tcp", "udp") else what
-        if len(host) > 255 or len(source) > 64:
+        host, _, header = ("", "", "") if kind in ("tcp", "udp") else what.partition("=")
+        if max(len(host), len(header)) > 255 or len(source) > 64:
             return
         self.ids += 1
-        asked = Expose(self.ids % 4, kind, host, port, source)
+        asked = Expose(self.ids % 4, kind, host, port, source, host_header=header)
         name = self.claims.resolve(asked, "", ANY_KEY)
         if isinstance(name, Refusal):
             assert name.code in ("bad-exposure", "bad-name"), name
             return
         assert name == name.lower()
+        assert re.fullmatch("[!-~]*", header), "a service would be told another header"
         assert len(name) <= LONGEST_NAME
         assert (name == "") == (kind in ("tcp", "udp"))
         before = list(self.claims)
@@ -131,7 +134,7 @@ class World:
 
 def check(data: bytes) -> None:
     world = World()
-    for line in data.split(b"\n")[:12]:
+    for line in data.split(b"\n")[:8]:
         if len(line) < 3:
             continue
         owner, act, kind = owner_of(line[0]), line[1], KINDS.get(line[2], "https")
