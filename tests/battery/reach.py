@@ -15,6 +15,8 @@ from tests.programs.harness import DEADLINE_S, Program
 
 PORT = 4433
 """The relay's: a site has all ports for itself."""
+PUBLIC = 8080
+"""What is exposed."""
 
 
 class Reach:
@@ -69,10 +71,22 @@ class Reach:
         self.start_reverse_proxy()
         self.start_entry_point()
 
-    def start_reverse_proxy(self) -> None:
+    def start_reverse_proxy(self, *more: str) -> None:
         """Start the reverse-proxy and let it look for the relay."""
         with self.suite.at(self.net["exit"]):
-            self.reverse_proxy = self.suite.start("reverse-proxy", *self._flags)
+            self.reverse_proxy = self.suite.start("reverse-proxy", *self._flags, *more)
+
+    def start_exposed(self, option: str = "") -> None:
+        """Start a relay and a reverse-proxy that exposes the destination, for visitors to enter.
+
+        Args:
+            option: of the exposure, such as ``,raw``.
+        """
+        self.start_relay()
+        port = self._listener.getsockname()[1]
+        self.start_reverse_proxy("-e", f"{PUBLIC}:{port}{option}")
+        self.reverse_proxy.ready()
+        self.entrance = HostPort(self.net["relay"].v4, PUBLIC)
 
     def start_entry_point(self) -> None:
         """Start the entry-point and let it look for the relay."""

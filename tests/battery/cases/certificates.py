@@ -107,7 +107,7 @@ def same_authority(battery: Battery) -> str:
     times = []
     with stage(battery, prepare, "ca.crt") as at:
         shown = {shown_by(at.relay)}
-        for number in range(battery.size(quick=2, full=20)):
+        for number in range(battery.size(quick=1, full=20)):
             with at.busy(battery) as talk:
                 authorities[0].issue("relay")
                 assert at.reload().endswith(" reloaded")
@@ -120,7 +120,7 @@ def same_authority(battery: Battery) -> str:
     return f"{len(times)} times: a stream within {max(times):.1f} s of cutting all links"
 
 
-@case("certificates: replaced, by another one")
+@case("certificates: replaced, by another one", quick=False)
 def another_one(battery: Battery) -> str:
     """Streams go on; new links are refused on both sides with the reason, until it is put right."""
     with stage(battery, lambda suite: pinned(suite, "relay"), "relay.crt") as at:
@@ -142,7 +142,7 @@ def another_one(battery: Battery) -> str:
     return f"refused; a stream {again_s:.1f} s after the right one was back"
 
 
-@case("certificates: expires while it is used")
+@case("certificates: expires while it is used", quick=False)
 def expires(battery: Battery) -> str:
     """Streams go on; new links are refused with the reason; a new one is enough."""
     authorities: list[Authority] = []

@@ -42,7 +42,7 @@ def named(battery: Battery, *more_sites: str) -> Iterator[tuple[Reach, NameServe
         yield programs, names
 
 
-@case("names: the relay's name fails, and comes back")
+@case("names: the relay's name fails, and comes back", deadline_s=120)
 def name_fails(battery: Battery) -> str:
     """Clients begin without it and go on trying; streams do not need it; a lost relay does."""
     with named(battery) as (programs, names):
@@ -96,7 +96,7 @@ def name_server_silent(battery: Battery) -> str:
     return f"a client ended in {end_s:.1f} s; a stream {first_s:.1f} s after the name came"
 
 
-@case("names: an answer for one family only")
+@case("names: an answer for one family only", quick=False)
 def half_silent(battery: Battery) -> str:
     """The name server does not answer for the other one at all, as broken ones do."""
     times = []
@@ -112,7 +112,7 @@ def half_silent(battery: Battery) -> str:
     return f"from the start to the first stream, {', '.join(times)}"
 
 
-@case("names: the relay moves to another address")
+@case("names: the relay moves to another address", quick=False)
 def relay_moves(battery: Battery) -> str:
     """The machine is gone without a word; another one has its name, key and certificate."""
     with named(battery, "other") as (programs, names):
@@ -134,7 +134,7 @@ def relay_moves(battery: Battery) -> str:
     return f"a stream over the new one {total_s:.1f} s after the move ({first_s:.1f} s waited for)"
 
 
-@case("families: one is dead")
+@case("families: one is dead", deadline_s=120)
 def dead_family(battery: Battery) -> str:
     """Dead from the start, with and without a word, and while it is used."""
     times = []

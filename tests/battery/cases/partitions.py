@@ -9,8 +9,9 @@ from collections.abc import Callable
 
 from common.sockets import was_reset
 from tests.battery.bench import Battery
+from tests.battery.books import Books
 from tests.battery.namespaces import Net
-from tests.battery.reach import reached
+from tests.battery.reach import reach, reached
 from tests.battery.registry import case
 from tests.battery.talks import PIECE, RING
 from tests.programs.harness import wait_for
@@ -26,17 +27,17 @@ WAYS: dict[str, Callable[[Net], None]] = {
     "the entry-point's interface": lambda net: net.switch_off(net["entry"]),
     "the reverse-proxy's interface": lambda net: net.switch_off(net["exit"]),
 }
-"""What is lost. The quick size takes the first three."""
+"""What is lost. The quick size takes the first two."""
 
 SLACK_S = 3.0
 """For a machine that is busy with other things."""
 
 
 def some_ways(battery: Battery) -> dict[str, Callable[[Net], None]]:
-    return dict(list(WAYS.items())[: battery.size(quick=3, full=len(WAYS))])
+    return dict(list(WAYS.items())[: battery.size(quick=2, full=len(WAYS))])
 
 
-@case("partitions: healed early")
+@case("partitions: healed early", deadline_s=120)
 def healed_early(battery: Battery) -> str:
     """TCP makes up for it: no stream notices, nor does a link that waits."""
     carried = count = 0
@@ -66,7 +67,7 @@ def healed_early(battery: Battery) -> str:
     )
 
 
-@case("partitions: healed late")
+@case("partitions: healed late", deadline_s=120)
 def healed_late(battery: Battery) -> str:
     """Both ends of every stream are reset in time, and a new one works soon after healing."""
     told, again, count = 0.0, 0.0, 0
@@ -88,7 +89,7 @@ def healed_late(battery: Battery) -> str:
     )
 
 
-@case("partitions: while a destination does not read")
+@case("partitions: while a destination does not read", quick=False)
 def stalled(battery: Battery) -> str:
     """Everything on the way is full, so silence says nothing; both ends are reset all the same."""
     told, filled = 0.0, 0
@@ -112,6 +113,36 @@ def stalled(battery: Battery) -> str:
             print(f"{name}: {sent} bytes, told after {told_s:.1f} s, again after {again_s:.1f} s")
             told, filled = max(told, told_s), max(filled, sent)
     return f"both ends reset within {told:.1f} s (heartbeat 0.5 s), {filled >> 20} MiB on the way"
+
+
+@case("partitions: visitors of an exposure", quick=False)
+def visitors(battery: Battery) -> str:
+    """The same for those who come to a public port; the reverse-proxy has it again afterwards."""
+    told, again, count = 0.0, 0.0, 0
+    ways = {
+        name: hurt for name, hurt in WAYS.items() if "entry" not in name and "cable" not in name
+    }
+    ways = dict(list(ways.items())[: battery.size(quick=1, full=len(ways))])
+    with reach(battery, heartbeat_s=0.5) as programs:
+        programs.start_exposed()
+        programs.first_stream()
+        books = Books([programs.relay, programs.reverse_proxy])
+        limit_s = 3 * programs.heartbeat_s + SLACK_S
+        for name, hurt in ways.items():
+            with programs.talks("idle", "busy") as talks:
+                hurt(programs.net)
+                begin = time.monotonic()
+                told_s = max(each.aborted_after(begin, limit_s) for each in talks)
+                count += len(talks)
+            programs.net.heal()
+            again_s = programs.first_stream()
+            print(f"{name}: told after {told_s:.1f} s, a new stream after {again_s:.1f} s")
+            told, again = max(told, told_s), max(again, again_s)
+        books.balance()
+    return (
+        f"{count} streams reset at both ends within {told:.1f} s (heartbeat 0.5 s);"
+        f" a new visitor within {again:.1f} s of healing"
+    )
 
 
 @case("partitions: for a minute", quick=False)
