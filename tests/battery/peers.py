@@ -339,9 +339,18 @@ class Peers:
             raise Wrong(f"the destination of stream {plan.number} at {door.name} was reset: {plan}")
         return self._count(plan, source, here, fate, heard)
 
+    @property
+    def arrived(self) -> int:
+        """How many streams have reached a destination."""
+        return len(self._arrived)
+
     async def close(self) -> None:
-        """Stop serving once every stream that reached a destination has ended and is judged."""
+        """Stop serving, and do as :meth:`ended`."""
         await _stop(*self._listening)
+        await self.ended()
+
+    async def ended(self) -> None:
+        """Wait until every stream that has reached a destination has ended there and is judged."""
         if self._serving:
             done, late = await asyncio.wait(self._serving, timeout=self._deadline_s)
             await _stop(*late)
