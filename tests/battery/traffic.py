@@ -43,7 +43,7 @@ class Ledger:
         self.moved = 0
         """Bytes that arrived."""
         self.endless: dict[tuple[int, str], int] = {}
-        """Bytes that arrived of each direction without end."""
+        """Bytes that arrived of each direction without end, while it goes on."""
         self._lock = threading.Lock()
 
     def note(self, end: str) -> None:
@@ -100,6 +100,7 @@ class Ledger:
         speaker.join(PATIENCE_S)
         if speaker.is_alive():
             self.complain(f"stream {number} {said[0]}: writing hangs")
+        self.endless.pop((number, heard[0]), None)
         if end.startswith("an end") and reset.is_set():
             end = "aborted"  # the kernel tells of a RST once, and it was the speaker who heard it
         if end in ("whole", "aborted"):
@@ -145,16 +146,19 @@ class Ledger:
 
 
 class Load:
-    """Workers that have one stream after the other, of sizes that ``sizes`` chooses."""
+    """Workers that have one stream after the other, of sizes that ``sizes`` chooses for each.
+
+    They share the entrances evenly.
+    """
 
     def __init__(
         self,
         ledger: Ledger,
-        entrance: HostPort,
+        entrances: list[HostPort],
         workers: int,
         sizes: Callable[[int], tuple[int, int]],
     ) -> None:
-        self._ledger, self._entrance, self._sizes = ledger, entrance, sizes
+        self._ledger, self._entrances, self._sizes = ledger, entrances, sizes
         self._over = threading.Event()
         self._lock = threading.Lock()
         self.begun = 0
@@ -174,9 +178,10 @@ class Load:
                 self._ledger.complain("a stream does not end")
 
     def _work(self, worker: int) -> None:
+        entrance = self._entrances[worker // 2 % len(self._entrances)]
         while not self._over.is_set():
             with self._lock:
                 self.begun += 1
                 number = self.begun
-            if not self._ledger.visit(self._entrance, number, *self._sizes(worker)):
+            if not self._ledger.visit(entrance, number, *self._sizes(worker)):
                 self._over.wait(0.05)  # nobody calls again at once
