@@ -120,6 +120,8 @@ class DatagramPort:
     # From the sources
 
     def _on_readable(self) -> None:
+        if self._flows.worn_out:
+            self._end_stream()  # the next one counts anew
         out: list[bytes] = []
         now = self._loop.time()
         taken = 0

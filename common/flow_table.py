@@ -15,6 +15,11 @@ IDLE_S: Final = 60.0
 """Seconds without a datagram either way after which a flow is over (RFC 4787 asks NATs for 120;
 a flow costs nothing to begin anew here)."""
 
+LAST_NUMBER: Final = 2**32 - 1
+"""The largest number that a frame has room for; none is used twice in a stream."""
+SPARE_NUMBERS: Final = 2**16
+"""Numbers that are left when it is time for another stream: more than come in at once."""
+
 SourceT = TypeVar("SourceT", bound=Hashable)
 
 
@@ -29,6 +34,11 @@ class FlowTable(Generic[SourceT]):
 
     def __len__(self) -> int:
         return len(self._flows)
+
+    @property
+    def worn_out(self) -> bool:
+        """Whether the stream should end, for want of numbers: a flood of sources wears it out."""
+        return self._last > LAST_NUMBER - SPARE_NUMBERS
 
     def number(self, source: SourceT, now: float) -> tuple[int, bool, int]:
         """Return the number of the flow of ``source``, used ``now``.

@@ -9,6 +9,7 @@ import pytest
 from common import datagram_port, frames
 from common.datagram_port import DatagramPort
 from common.errors import ProtocolError
+from common.flow_table import LAST_NUMBER, SPARE_NUMBERS
 from common.outcome import Outcome
 from common.sockets import bind_udp
 from common.switchboard import Caller
@@ -247,5 +248,29 @@ def test_a_source_that_is_not_admitted_costs_no_channel(kind: str) -> None:
             await until(lambda: bench.metrics.datagrams_dropped == 1, "it is dropped")
         assert (bench.asked, bench.port.flows) == (0, 0)
         bench.port.close()
+
+    run(kind, main)
+
+
+@on_both_loops
+def test_a_stream_ends_before_its_flows_run_out_of_numbers(kind: str) -> None:
+    async def main() -> None:
+        bench = Bench()
+        with bench.client() as first, bench.client() as second:
+            first.send(b"1")
+            await until(lambda: bench.asked, "a channel is asked for")
+            bench.begin()
+            await bench.sent(frames.FLOW, frames.DATAGRAM)
+            bench.port._flows._last = LAST_NUMBER - SPARE_NUMBERS
+            second.send(b"2")
+            flow, _ = await bench.sent(frames.FLOW, frames.DATAGRAM)
+            assert frames.decode_flow(flow).id == LAST_NUMBER - SPARE_NUMBERS + 1
+            second.send(b"3")
+            await bench.sent(frames.FIN)
+            bench.port.on_frame(frames.FIN, b"")
+            await until(lambda: bench.asked == 2, "the next channel is asked for")
+            bench.begin()
+            assert (await bench.sent(frames.FLOW, frames.DATAGRAM))[1] == reply(1, b"3")
+            bench.port.close()
 
     run(kind, main)
