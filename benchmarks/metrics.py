@@ -72,10 +72,10 @@ METRICS: Final = {
         "From connect to the first byte, p99", "ms", 3, brief="first byte p99"
     ),
     "far_first_byte_p50": Metric(
-        "From connect to the first byte, paths of 50 ms, p50", "ms", 1, brief="the same, far"
+        "From connect to the first byte, paths of 50 ms, p50", "ms", 1, brief="first byte p50, far"
     ),
     "far_first_byte_p99": Metric(
-        "From connect to the first byte, paths of 50 ms, p99", "ms", 1, brief="p99, far"
+        "From connect to the first byte, paths of 50 ms, p99", "ms", 1, brief="first byte p99, far"
     ),
     "requests_1": Metric("HTTP requests, 1 connection", "1/s", 0, True, brief="HTTP, 1"),
     "requests": Metric("HTTP requests, 64 connections", "1/s", 0, True, brief="HTTP, 64"),
@@ -90,13 +90,19 @@ METRICS: Final = {
     "resident": Metric("Resident memory, idle, the largest of its programs", "MiB", 1),
     **{
         f"memory_{count}": Metric(
-            f"Resident memory of all its programs, {count:,} idle streams", "MiB", 1
+            f"Resident memory of all its programs, {count:,} idle streams",
+            "MiB",
+            1,
+            brief=f"memory, all, {count:,} idle",
         )
         for count in STREAMS
     },
     **{
         f"relay_memory_{count}": Metric(
-            f"Resident memory of the program on the public host, {count:,} idle streams", "MiB", 1
+            f"Resident memory of the program on the public host, {count:,} idle streams",
+            "MiB",
+            1,
+            brief=f"memory, relay, {count:,} idle",
         )
         for count in STREAMS
     },

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import inf
 from pathlib import Path
 from typing import Final
 
@@ -22,7 +23,7 @@ RATIOS: Final = (
 )
 FIGURES: Final = (
     *("p50", "p999", "first_byte_p50", "far_first_byte_p50"),
-    *("memory_0", "memory_1000", "memory_5000", "relay_memory_5000"),
+    *("memory_1000", "relay_memory_1000", "memory_5000", "relay_memory_5000"),
 )
 COLUMNS: Final = 4
 OURS: Final = frozenset({"suite", "exposed", "exposed-raw", "named"})
@@ -68,7 +69,7 @@ def _figure(results: Results, keys: Sequence[str], ask: Ask, relative: bool) -> 
 
 def _panel(axes: Axes, key: str, names: Sequence[str], ask: Ask, relative: bool) -> None:
     metric = METRICS[key]
-    low, high = 1.0, 1.0
+    low, high = (1.0, 1.0) if relative else (inf, 0.0)
     for number, name in enumerate(names):
         summary = ask(key, name)
         if summary is None or summary.median <= 0:
@@ -86,7 +87,7 @@ def _panel(axes: Axes, key: str, names: Sequence[str], ask: Ask, relative: bool)
             fontsize=7,
             color=colour,
         )
-        low, high = min(low, summary.low or summary.median), max(high, summary.high)
+        low, high = min(low, summary.low), max(high, summary.high)
     axes.set_xscale("log")
     if relative:
         axes.axvline(1, color="#94a3b8", linewidth=1, linestyle="--", zorder=0)

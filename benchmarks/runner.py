@@ -90,7 +90,7 @@ class Run:
         steps, cost = 0, Cost(0, 0)
         for variant, names in plan.variants().items():
             starts, a_round = self._cost(variant)
-            times = 1 if WORKLOADS[names[0]].fresh else plan.rounds
+            times = 1 if self._is_fresh(variant) else plan.rounds
             steps += times * len(names) * len(self._eligible(variant))
             cost += starts + a_round * times
         self._budget = Budget(plan.seconds, cost, time.monotonic(), plan.total_s)
@@ -108,21 +108,21 @@ class Run:
                 made = tempfile.TemporaryDirectory(prefix="benchmarks-", ignore_cleanup_errors=True)
                 directory = Path(stack.enter_context(made))
                 grounds = Grounds(directory, stack, self._plan.crowd)
-                later = [*self._plan.variants()]
+                later = [each for each in self._plan.variants() if not self._is_fresh(each)]
                 for variant, names in self._plan.variants().items():
-                    later.remove(variant)
-                    if not self._budget.fits(sum_of(self._cost(variant)), time.monotonic()):
-                        self._results.skip(f"{', '.join(names)}: out of time")
-                        continue
                     try:
                         place = grounds.place(variant)
                     except UnavailableError as error:
                         self._results.skip(f"{', '.join(names)}: {error}")
                         continue
-                    if WORKLOADS[names[0]].fresh:
+                    if self._is_fresh(variant):
                         self._measure_one_by_one(place, names)
-                    else:
+                        continue
+                    later.remove(variant)
+                    if self._budget.fits(sum_of(self._cost(variant)), time.monotonic()):
                         self._measure_in_rounds(place, names, later)
+                    else:
+                        self._results.skip(f"{', '.join(names)}: out of time")
         except KeyboardInterrupt:
             self._results.skip("the rest: interrupted")
         self._results.put_in_order([*self._makers])
@@ -151,7 +151,11 @@ class Run:
                         self._measure(name, system, number)
 
     def _measure_one_by_one(self, place: Place, names: Sequence[str]) -> None:
+        cost = START + sum_of(WORKLOADS[name].cost for name in names)
         for make in self._eligible(place.variant):
+            if not self._budget.fits(cost, time.monotonic()):
+                self._results.skip(f"{', '.join(names)}, some or all systems: out of time")
+                return
             with ExitStack() as stack:
                 if system := self._start(make, place, stack):
                     for name in names:
@@ -204,6 +208,10 @@ class Run:
                 self._results.add(system.name, number, error.figures)
         else:
             self._results.add(system.name, number, figures)
+
+    def _is_fresh(self, variant: str) -> bool:
+        """Whether a variant's systems are measured one after the other, once."""
+        return all(WORKLOADS[name].fresh for name in self._plan.variants()[variant])
 
     def _cost(self, variant: str) -> tuple[Cost, Cost]:
         """Return what it costs to start a variant's systems, and a round on them."""
