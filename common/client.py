@@ -31,6 +31,9 @@ log = logging.getLogger(__name__)
 
 DEFAULT_PORT = 4433
 """The relay's port when ``--server-address`` names none."""
+LONGEST_DELAY_S = 10.0
+"""Seconds between two dials at most: as long as a source waits (``--wait``), so that the first one
+after an outage of the reverse-proxy's network is likely to be served."""
 STATUS_S = 5.0
 """Seconds between two looks at what to tell the service manager; a repetition is not sent."""
 
@@ -147,5 +150,5 @@ async def keep_status(service: Service, status: Callable[[], str]) -> None:
 
 
 def new_backoff() -> Backoff:
-    """Return the delays between dials: full jitter, 30 s at most."""
-    return Backoff(rng=random.random)
+    """Return the delays between dials, with full jitter."""
+    return Backoff(rng=random.random, cap_s=LONGEST_DELAY_S)

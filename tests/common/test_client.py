@@ -6,8 +6,9 @@ import pytest
 
 from common import client as module
 from common.addresses import HostPort
-from common.client import Partners, relays_of, summary
+from common.client import Partners, new_backoff, relays_of, summary
 from common.errors import AddressError, SettingError, UsageError
+from entry_point.settings import EntryPointSettings
 from tests.common.sessions import ANN, BOB, EVE
 
 
@@ -77,3 +78,9 @@ def test_relays_are_named_once_with_a_port() -> None:
 
 def test_the_summary_names_what_is_bound() -> None:
     assert summary([HostPort("::", 1), HostPort("a", 2)], None) == "[::]:1, a:2"
+
+
+def test_delays_between_dials_grow_to_what_a_source_waits() -> None:
+    backoff = new_backoff()
+    delays = [backoff.next_delay() for _ in range(1000)]
+    assert 8 < max(delays) <= EntryPointSettings(routes=("1:1",)).wait
