@@ -166,7 +166,10 @@ class Registrar:
                     visitor.fail(Outcome.NO_CHANNEL, "the exposure has ended")
                 else:
                     self._hand_on(visitor, self._tenants[new.owner], new)
-            if new is None or new.owner != old.owner:
+            if new is None:
+                detail = f"{old} has ended: what was to take its place could not be bound"
+                tenant.send(Unexposed(old.id, "cannot-listen", sentence(detail)))
+            elif new.owner != old.owner:
                 tenant.send(
                     Unexposed(
                         old.id,
