@@ -8,6 +8,8 @@ import socket
 
 import pytest
 
+from common import logs
+from common.log_budget import LogBudget
 from common.wire import Expose
 from relay_server.public import side as side_module
 from relay_server.public.budget import Budget
@@ -78,7 +80,10 @@ def test_a_visitor_may_vanish_and_is_asked_for_a_sign_of_life(kind: str) -> None
     played(kind, play)
 
 
-def test_a_crowd_that_is_turned_away_is_summed_up(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_crowd_that_is_turned_away_is_summed_up(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(logs, "_budget", LogBudget())
     caplog.set_level(logging.INFO)
 
     async def play(stage: Stage) -> None:

@@ -7,6 +7,8 @@ import socket
 
 import pytest
 
+from common import logs
+from common.log_budget import LogBudget
 from common.wire import Expose, Exposed
 from relay_server.public import names as module
 from relay_server.public.side import PublicConfig
@@ -20,6 +22,15 @@ ASK = b"GET / HTTP/1.1\r\nHost: www.example.org\r\n\r\n"
 def publish(stage: Stage) -> None:
     (answer,) = stage.says(stage.link(ALICE), Expose(1, "http", "www.example.org", 0))
     assert isinstance(answer, Exposed)
+
+
+async def gone(stage: Stage, count: int) -> None:
+    """Wait until so many visitors have come, ever, and have gone."""
+
+    def all_gone() -> bool:
+        return stage.metrics.visitors_accepted == count and not len(stage.public.guide.names)
+
+    await until(all_gone, "they have come and gone")
 
 
 @on_both_loops
@@ -61,7 +72,7 @@ def test_every_place_is_given_back(kind: str) -> None:
             visitor = stage.visitor(door, words)
             visitor.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
             visitor.sock.close()
-            await until(lambda: not len(names), "it has gone")
+            await gone(stage, number + 1)
         assert names._places.total == 0
 
         def swept() -> bool:
@@ -74,15 +85,16 @@ def test_every_place_is_given_back(kind: str) -> None:
 
 
 def test_connections_that_ask_for_nothing_are_summed_up_in_the_log(
-    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    monkeypatch.setattr(logs, "_budget", LogBudget())
     caplog.set_level(logging.INFO)
 
     async def play(stage: Stage) -> None:
-        door, names = stage.http(), stage.public.guide.names
-        for _ in range(50):
+        door = stage.http()
+        for number in range(50):
             stage.visitor(door, b"GET / HTTP/1.1\r\nHost: nobody.example\r\n\r\n").sock.close()
-            await until(lambda: not len(names), "it has gone")
+            await gone(stage, number + 1)
         lines = [each for each in caplog.messages if each == "visitor"]
         assert 1 <= len(lines) < 10
 
