@@ -232,22 +232,24 @@ def _as_file(secret: bytes) -> Iterator[str]:
 
 def _holds_authority(path: str) -> bool:
     try:
-        certificates = x509.load_pem_x509_certificates(Path(path).read_bytes())
+        return any(map(_is_authority, x509.load_pem_x509_certificates(Path(path).read_bytes())))
     except OSError as error:
         raise KeyFileError(
             f"cannot read the relay's certificate {path}: {error.strerror}; copy server.crt from "
             "the relay, or name it with --server-cert (or 'system' for a public one)"
         ) from None
-    except ValueError:
+    except (ValueError, x509.InvalidVersion, x509.DuplicateExtension):
         raise KeyFileError(
             f"{path} holds no certificate in PEM form; copy server.crt from the relay"
         ) from None
-    for certificate in certificates:
-        with contextlib.suppress(x509.ExtensionNotFound):
-            constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints)
-            if constraints.value.ca:
-                return True
-    return False
+
+
+def _is_authority(certificate: x509.Certificate) -> bool:
+    try:
+        found = certificate.extensions.get_extension_for_class(x509.BasicConstraints)
+    except x509.ExtensionNotFound:
+        return False
+    return found.value.ca
 
 
 def _reason(error: OSError) -> str:

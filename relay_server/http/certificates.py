@@ -102,7 +102,13 @@ def _names_in(path: str) -> list[str]:
     try:
         certificate = x509.load_pem_x509_certificate(Path(path).read_bytes())
         extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
-    except (OSError, ValueError, x509.ExtensionNotFound):
+    except (
+        OSError,
+        ValueError,
+        x509.ExtensionNotFound,
+        x509.InvalidVersion,
+        x509.DuplicateExtension,
+    ):
         return []  # OpenSSL has read it; without names it serves where no other does
     return extension.value.get_values_for_type(x509.DNSName)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import ssl
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,8 +13,10 @@ from common import frames
 from common.config_file import load_config
 from common.errors import HttpError, KeyFileError, ProtocolError, RouteError, SettingError
 from common.exposure_grammar import parse_exposures
+from common.introduction import anchor
 from common.keys import Identity, parse_identity
 from common.setting_fields import settings_of
+from common.tls import link_context
 from common.wire import Denied, Message, MessageReader, Ping, Ready, Visit, encode
 from entry_point.settings import EntryPointSettings
 from relay_server.http.body import Chunks
@@ -110,6 +113,22 @@ def test_a_trailer_says_nothing_of_framing(name: bytes) -> None:
         answer.follow(memoryview(b"0\r\n" + name + b": 5\r\n\r\n"))
     harmless = b"0\r\nX-" + name + b": 5\r\n\r\n"
     assert Chunks(request=False).follow(memoryview(harmless)) == len(harmless)
+
+
+def test_a_spoilt_certificate_is_an_error_of_its_user(tmp_path: Path) -> None:
+    key_identifier, constraints = b"\x06\x03\x55\x1d\x0e", b"\x06\x03\x55\x1d\x13"
+    der = anchor()
+    version = b"\xa0\x03\x02\x01\x02"
+    for spoilt in (
+        der.replace(key_identifier, constraints),  # twice the same extension
+        der.replace(version, version[:-1] + b"\x2a"),
+        der.replace(constraints + b"\x01", constraints + b"\x02"),
+    ):
+        assert spoilt != der
+        path = tmp_path / "server.crt"
+        path.write_text(ssl.DER_cert_to_PEM_cert(spoilt))
+        with pytest.raises(KeyFileError, match=r"no certificate|cannot use|cannot read"):
+            link_context(Identity.from_seed(bytes(32)), str(path))
 
 
 DEEP = b"\x91" * 1500 + b"\xc0"
