@@ -38,7 +38,7 @@ QUICK: Final = Size(
     [each for each in WORKLOADS if each not in ("bulk-8", "http-1", "http-256")],
     rounds=3,
     seconds=0.7,
-    total_s=155,
+    total_s=140,
     crowd=(0, 1000),
     crowded=["haproxy-tls", "suite", "exposed", "frp", "rathole-tls"],
 )

@@ -6,6 +6,7 @@ import resource
 import subprocess
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -31,6 +32,8 @@ from benchmarks.workloads.memory import PartlyError
 
 START: Final = Cost(0, 0.5)
 """What it takes to start a system and to end it, several at a time."""
+MOST_FAILURES: Final = 2
+"""Failures of a workload on a system after which it is left out: each takes its time."""
 STARTERS: Final = 3
 """Systems that start at the same time; they mostly wait."""
 
@@ -94,7 +97,7 @@ class Run:
             steps += times * len(names) * len(self._eligible(variant))
             cost += starts + a_round * times
         self._budget = Budget(plan.seconds, cost, time.monotonic(), plan.total_s)
-        self._failed = set[tuple[str, str]]()
+        self._failures = Counter[tuple[str, str]]()
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
         self._progress = Progress(*columns, TimeRemainingColumn(), console=console, transient=True)
         self._task = self._progress.add_task("starting", total=steps)
@@ -193,7 +196,7 @@ class Run:
         self._progress.update(self._task, description=what)
         self._progress.advance(self._task)
         seconds = self._budget.take(workload.cost, time.monotonic())
-        if (name, system.name) in self._failed:
+        if self._failures[name, system.name] >= MOST_FAILURES:
             return
         if seconds is None:
             self._results.skip(f"{name}, the end of round {number + 1}: out of time")
@@ -201,8 +204,7 @@ class Run:
         try:
             figures = workload.measure(system, seconds)
         except RunError as error:
-            # It would fail again, and take its time.
-            self._failed.add((name, system.name))
+            self._failures[name, system.name] += 1
             self._results.skip(f"{name} through {system.name}: {error}")
             if isinstance(error, PartlyError):
                 self._results.add(system.name, number, error.figures)
