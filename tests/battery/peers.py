@@ -319,6 +319,8 @@ class Peers:
                     here = Fate.RESET
                 due = Fate.RESET if plan.aborts else Fate.WHOLE
                 if not spoiled and here is not due:
+                    if there.done():
+                        there.result()  # what was wrong at the destination came first
                     raise Wrong(
                         f"the source of stream {plan.number} at {door.name} was reset: {plan}"
                     )

@@ -242,9 +242,9 @@ def cuts_in_streams(battery: Battery) -> str:
 @case("wires: bits that are wrong", deadline_s=180)
 def flips(battery: Battery) -> str:
     """One in each connection: in the handshakes, in what streams carry, and in their ends."""
-    step = battery.size(quick=400, full=23)
+    step = battery.size(quick=400, full=53)
     offsets = list(range(0, HANDSHAKE, step))
-    for _ in range(battery.size(quick=4, full=60)):
+    for _ in range(battery.size(quick=4, full=30)):
         offsets.append(battery.random.randrange(HANDSHAKE, HANDSHAKE + STREAM))
         offsets.append(_late(battery))
     faults = []
