@@ -26,6 +26,7 @@ from common.link_states import LinkState, State
 from common.message_io import MessageStream
 from common.relay_address import connect
 from common.session import Session
+from common.sockets import end_with_reset
 from common.tls import handshake, wrap
 from common.wire import (
     ALPN,
@@ -211,11 +212,13 @@ class Link:
             LinkLost: the connection ended.
             ProtocolError: the relay sent more after its last word.
         """
+        assert isinstance(self._tls, ssl.SSLSocket)  # noqa: S101 - see login
+        if self._purpose == "raw":  # a FIN would pass for the destination's from now on
+            end_with_reset(self._tls)
         await self._send(Ready())
         if not self._messages.clean:
             raise ProtocolError("the relay sent more after its last word")
         assert self._state.state is State.HANDED_OVER  # noqa: S101 - the table says so
-        assert isinstance(self._tls, ssl.SSLSocket)  # noqa: S101 - see login
         return self._tls
 
     def close(self) -> None:

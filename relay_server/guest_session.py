@@ -21,6 +21,7 @@ from typing import Final
 
 from common.errors import ProtocolError
 from common.session import Session
+from common.sockets import end_with_reset
 
 RECORDS_WITHOUT_DATA: Final = 32
 """In a row, after the handshake. A client of ours sends none; others may change keys at times."""
@@ -112,6 +113,10 @@ class GuestSession:
         sent = self._tls.write(data)
         self._flush()
         return sent
+
+    def end_with_reset(self) -> None:
+        """Make a RST of whatever closes the socket from now on."""
+        end_with_reset(self._sock)
 
     def close(self) -> None:
         """Close the socket without a word."""

@@ -100,6 +100,10 @@ class PendingLink:
             return False
         return True
 
+    def end_with_reset(self) -> None:
+        """Make a RST of whatever closes the connection from now on, ``kill -9`` included."""
+        self._tls.end_with_reset()
+
     def hand_over(self) -> socket.socket:
         """Drop the outer session and return the raw socket, which is the caller's."""
         self._forget()

@@ -71,6 +71,8 @@ class RawVisitor:
         self._deadline = self._loop.call_later(
             ANSWER_S, link.lose, f"no answer to VISIT within {ANSWER_S:g} s"
         )
+        # The client may take the link for the visitor from now on, and a FIN for the visitor's end.
+        link.end_with_reset()
         link.send(visit(self.claim, self._address, self._entered_at))
 
     def call_off(self) -> None:
@@ -86,7 +88,6 @@ class RawVisitor:
         self._settle()
         near = link.hand_over()
         end_with_reset(self._sock)
-        end_with_reset(near)
         keep_alive(near)
         self._joint = Joint(self._sock, near, self._make_forwarder, self._ended)
         self._joint.start()

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import struct
 
 import pytest
 
@@ -12,7 +13,7 @@ from common.errors import DeniedError, HandshakeError, LinkLost, PeerError, Prot
 from common.link import Link, login
 from common.listener import Listener
 from common.sockets import listen
-from common.wire import VERSION, Denied, GoAway, Paired, Ping, Pong, Ready, Welcome
+from common.wire import VERSION, Denied, GoAway, Paired, Ping, Pong, Purpose, Ready, Visit, Welcome
 from tests.common.fake_relay import FakeRelay, Session, new_client
 from tests.common.loops import on_both_loops, run, until
 from tests.common.sessions import BOB
@@ -59,6 +60,36 @@ def test_from_the_login_to_the_hand_over(kind: str) -> None:
         assert relay.errors == []
 
     run(kind, main)
+
+
+@on_both_loops
+@pytest.mark.parametrize("purpose", ["pair", "raw"])
+def test_a_raw_socket_ends_with_a_reset_before_the_relay_may_use_it(
+    kind: str, purpose: Purpose
+) -> None:
+    """Killed after READY: a FIN would be the destination's. A channel has frames for its ends."""
+
+    async def main() -> None:
+        async def script(session: Session) -> None:
+            await session.welcome()
+            visit = Visit(1, "192.0.2.7", 4711, "192.0.2.1", 80)
+            await session.send(visit if purpose == "raw" else PAIRED)
+            assert isinstance(await session.receive(), Ready)
+
+        relay = FakeRelay(script)
+        link = await login(relay.address, new_client(), lambda: None, purpose)
+        await link.wait()
+        tls = await link.hand_over()
+        assert lingers(tls) == ((1, 0) if purpose == "raw" else (0, 0))
+        tls.close()
+        await relay.close()
+
+    run(kind, main)
+
+
+def lingers(sock: socket.socket) -> tuple[int, int]:
+    on, seconds = struct.unpack("ii", sock.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8))
+    return on, seconds
 
 
 @on_both_loops
