@@ -17,6 +17,7 @@ from relay_server.public.claims import Claim, Claims, Owner
 SEEDS: Final = (
     b"\x00ap 80\n\x01ap 80\n\x02ap 80 10.0.0.0/8\n\x00lp\n\x01ap 80",
     b"\x00aH *.example.org\n\x01aH a.example.org\n\x02aS example.org\n\x00wH",
+    b"\x00aH bname.org\n\x01aH *.name.org\n\x01aS b.name.org\n\x00aH *.b.name.org",
     b"\x00aH app\n\x01aS app\n\x02aS *.x.y\n\x00aH APP.\n\x01aS *.app",
     b"\x00aH app=intranet:80\n\x00aH app=[::1]\n\x01aH b=a\tb",
     b"\x00au 53\n\x00au 53 10.0.0.0/8\n\x01au 53\n\x00ep",
@@ -45,19 +46,16 @@ def owner_of(number: int) -> Owner:
     return bytes([number % 3]) * 32, bytes([number % 2]) * 16
 
 
-def shares(one: Claim, other: Claim) -> bool:
-    """Whether a visitor could mean both."""
-    if "" not in (one.host, other.host):
-        if one.host == other.host:
-            return True
-        wild = [each for each in (one, other) if each.host.startswith("*.")]
-        return any(
-            rest.host.removeprefix("*.").endswith(each.host[1:])
-            for each in wild
-            for rest in (one, other)
-            if rest is not each
-        )
-    return (one.kind, one.port) == (other.kind, other.port) and not (one.host or other.host)
+def covers(wide: str, host: str) -> bool:
+    """Whether visitors of ``host``, or of a name below it, are those of the wildcard ``wide``."""
+    return wide.startswith("*.") and host.removeprefix("*.").endswith(wide[1:])
+
+
+def shares(claim: Claim, kind: Kind, host: str, port: int) -> bool:
+    """Whether a visitor of ``host`` or ``port`` could mean the claim."""
+    if not claim.host or not host:
+        return (claim.kind, claim.host, claim.port) == (kind, host, port)
+    return claim.host == host or covers(claim.host, host) or covers(host, claim.host)
 
 
 class World:
@@ -91,6 +89,8 @@ class World:
         if isinstance(answer, Refusal):
             assert answer.code == "held"
             assert list(self.claims) == before
+            others = [each for each in before if each.owner[0] != owner[0]]
+            assert any(shares(each, kind, name, port) for each in others)
             return
         claim = answer.claim
         assert claim.source == (parse_network(source) if source else None)
@@ -116,7 +116,7 @@ class World:
         assert len(everything) == len(self.claims)
         for number, one in enumerate(everything):
             for other in everything[:number]:
-                if shares(one, other):
+                if shares(one, other.kind, other.host, other.port):
                     assert one.owner[0] == other.owner[0]
             if one.host:
                 # A visitor of the name, or of one below a wildcard, gets its holder's claim.

@@ -23,6 +23,9 @@ FIELDS: Final = (
 )
 SEEDS: Final = (
     *(GET + each + b"\r\n" for each in FIELDS),
+    GET + FIELDS[1] + FIELDS[2] + b"\r\n",
+    GET + FIELDS[1] * 2 + b"\r\n",
+    GET.replace(b"1.1", b"1.0") + FIELDS[2] + b"\r\n",
     b"POST /a?b=c HTTP/1.0\r\nhost: [::1]:80\r\nContent-Length: 0\r\n\r\nbody",
     b"GET http://a.example:80/x HTTP/1.1\r\nHost: A.example:80\r\n\r\n",
     b"OPTIONS * HTTP/1.1\r\nHost: a_b.c.\r\n\r\n",
@@ -89,6 +92,9 @@ def check(data: bytes) -> None:
     if isinstance(head, HttpError):
         assert head.status in (400, 405, 417, 431, 501)
         return
+    names = [line.partition(b":")[0].lower() for line in raw[:-4].split(b"\r\n")[1:]]
+    assert names.count(b"host") == 1
+    assert names.count(b"content-length") + names.count(b"transfer-encoding") <= 1
     assert head.host
     assert head.host == head.host.lower()
     assert head.target.startswith(b"/") or head.target == b"*"
