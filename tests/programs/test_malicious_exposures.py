@@ -421,17 +421,12 @@ def test_an_evil_relay_that_talks_without_end_grows_nothing(suite: Suite) -> Non
             assert len(program.lines) - lines < 300
 
 
-def test_an_evil_relay_that_answers_for_what_was_not_asked_is_left_for_a_while(
-    suite: Suite,
-) -> None:
+def test_an_evil_relay_that_answers_for_what_was_not_asked_is_asked_anew(suite: Suite) -> None:
     with victim(suite, "-e", "80:1") as (relay, link, program):
-        began, count = time.monotonic(), 0
-        while count < 2:
+        for _ in range(2):
             send(link.tls, Exposed(7, 80, ":80"))
             assert is_ended(link.tls)
             link = relay.take("reverse-proxy", "exposures")
-            count += 1
-        assert time.monotonic() - began > 0.1
         program.wait_log("exposures are away .*exposure 7, which was not asked for")
         asked = receive(link.tls)
         assert isinstance(asked, Expose)
