@@ -2,7 +2,8 @@
 
 The owner says how many links it wants; the pool dials what is missing, a bounded number at once.
 When the relay cannot be reached, or refuses, one dial at a time tries again after a random,
-growing delay; a source that waits shortens the delay to a second.
+growing delay; a source that waits shortens the delay to a second. A dial that takes long holds up
+no other.
 
 The state of the connection is logged when it changes, not at every try.
 """
@@ -10,6 +11,7 @@ The state of the connection is logged when it changes, not at every try.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from typing import Final, Protocol
 
@@ -28,6 +30,9 @@ MAX_DIALS: Final = 32
 """Logins under way at once: well below what a relay allows one address (128)."""
 URGENT_DELAY_S: Final = 1.0
 """The shortest delay between two tries when a source waits."""
+STUCK_S: Final = 3.0
+"""Seconds after which a dial does not hold up the next one any more: the address it was begun with
+may be dead by now, and it would take the login's whole deadline to find out."""
 BAD_JOINS: Final = 8
 """Inner sessions that may fail in a row before the pool slows down: partners come and go, but a
 relay that pairs only to fail must not keep us busy."""
@@ -87,7 +92,8 @@ class LinkPool:
         self._on_goaway = on_goaway
         self._goaways = 0  # heard, ever
         self._backoff = backoff
-        self._dialling = 0
+        self._dials: list[float] = []  # when those under way began
+        self._well_at = -math.inf  # when a relay said welcome last
         self._pending: dict[Link, anyio.CancelScope] = {}
         self.trouble = ""
         """The words of the last try that failed; empty while the relay is well."""
@@ -123,19 +129,29 @@ class LinkPool:
             while not self._stopped:
                 self._changed = anyio.Event()
                 lack = self._wanted() - self.links
-                allowed = min(lack, MAX_DIALS - self._dialling)
-                if lack > 0 and (self._troubled or not self.first_login.is_set()):
-                    allowed = 1 - self._dialling  # what one link is told, the others would be too
-                    if allowed > 0 and self._troubled:
+                allowed = min(lack, MAX_DIALS - len(self._dials))
+                careful = lack > 0 and (self._troubled or not self.first_login.is_set())
+                if careful:
+                    allowed = int(not self._fresh)  # what one link is told, the others would be too
+                    if allowed and self._troubled:
                         await self._pause()
                 for _ in range(0 if self._stopped else allowed):
                     self.links += 1
-                    self._dialling += 1
-                    tasks.start_soon(self._keep_link)
+                    self._dials.append(anyio.current_time())
+                    tasks.start_soon(self._keep_link, self._dials[-1])
                 if lack < 0:
                     self._close_pending(-lack)
                 if not self._stopped:
-                    await self._changed.wait()
+                    more = careful and self._dials and lack > allowed
+                    with anyio.CancelScope(
+                        deadline=self._dials[-1] + STUCK_S if more else math.inf
+                    ):
+                        await self._changed.wait()
+
+    @property
+    def _fresh(self) -> bool:
+        """Whether a dial is under way that may well succeed."""
+        return bool(self._dials) and anyio.current_time() < self._dials[-1] + STUCK_S
 
     async def _pause(self) -> None:
         """Sit the delay out, or the shortest one as long as a source waits."""
@@ -153,10 +169,10 @@ class LinkPool:
         for scope in list(self._pending.values())[:count]:
             scope.cancel()
 
-    async def _keep_link(self) -> None:
+    async def _keep_link(self, began: float) -> None:
         """See one link through its life: dial, wait, join."""
         try:
-            called = await self._wait_for_call()
+            called = await self._wait_for_call(began)
         finally:
             self.links -= 1
             self.poke()  # a link that is called is replaced at once
@@ -185,15 +201,19 @@ class LinkPool:
             self.joining -= 1
             self.poke()
 
-    async def _wait_for_call(self) -> tuple[Link, Paired | Visit | None] | None:
-        """Return a link that was called, which is then the caller's, or None if none came of it."""
+    async def _wait_for_call(self, began: float) -> tuple[Link, Paired | Visit | None] | None:
+        """Return a link that was called, which is then the caller's, or None if none came of it.
+
+        Args:
+            began: the entry of this dial in ``_dials``.
+        """
         dialled = True
         purpose = self._joiner.purpose
         try:
             try:
                 link = await login(self.relay, self._client, self._hear_goaway, purpose)
             finally:
-                self._dialling -= 1
+                self._dials.remove(began)
             dialled = False
             self._succeeded(link)
             if purpose == "visitors" and not self._stopped:
@@ -209,7 +229,10 @@ class LinkPool:
                 if call is None:
                     link.close()
         except PeerError as error:
-            self._failed(str(error), dialled=dialled)
+            if dialled and began < self._well_at:
+                self.failures += 1  # an old story: another dial has found the relay well since
+            else:
+                self._failed(str(error), dialled=dialled)
             return None
         except Exception as error:  # noqa: BLE001 - one link's defect must not end the program
             self._failed(f"internal error: {error!r}", dialled=dialled)
@@ -222,6 +245,7 @@ class LinkPool:
 
     def _succeeded(self, link: Link) -> None:
         self.logins += 1
+        self._well_at = anyio.current_time()
         self.heartbeat_s = link.heartbeat_s
         if self.trouble or not self.first_login.is_set():
             self._tell(logging.INFO, "relay connected")

@@ -79,7 +79,7 @@ async def running(
         pool.stop()
         await relay.close()
         await asyncio.wait_for(task, 10)
-        assert (pool.links, pool.joining, pool._dialling) == (0, 0, 0)
+        assert (pool.links, pool.joining, pool._dials) == (0, 0, [])
     finally:
         task.cancel()
         await relay.close()
@@ -184,6 +184,42 @@ def test_one_dial_at_a_time_while_there_is_trouble(kind: str) -> None:
         async with running(script, 8) as (owner, relay):
             await until(lambda: owner.pool.failures >= 30, "many tries")
             assert most == 1
+
+    run(kind, main)
+
+
+@on_both_loops
+@pytest.mark.parametrize("before", [True, False])
+def test_a_dial_that_hangs_holds_up_no_other(
+    kind: str, before: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The relay falls silent while a dial is under way: at the beginning, or after a good while."""
+    monkeypatch.setattr(module, "STUCK_S", 0.05)
+
+    async def main() -> None:
+        hung, give_up = asyncio.Event(), asyncio.Event()
+
+        async def script(session: Session) -> None:
+            if relay.links == 1 + before:
+                hung.set()
+                await give_up.wait()
+                return
+            await session.welcome()
+            if before and relay.links == 1:
+                await hung.wait()
+                return  # lost: now there is trouble, and a dial that hangs
+            while True:
+                await session.receive()
+
+        async with running(script, 2) as (owner, relay):
+            await until(hung.is_set, "a dial hangs")
+            await until(lambda: owner.pool.logins == 1 + before, "another one is welcome")
+            assert len(owner.pool._dials) == 1
+            failures = owner.pool.failures
+            give_up.set()
+            await until(lambda: owner.pool.logins == 2 + before, "it is replaced")
+            assert owner.pool.failures == failures + 1
+            assert owner.pool.healthy
 
     run(kind, main)
 
