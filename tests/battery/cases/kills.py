@@ -112,7 +112,7 @@ def busy(battery: Battery, here: Site, ways: int) -> Iterator[None]:
 
     Those must have been aborted when the block ends.
     """
-    workers = battery.size(quick=WORKERS, full=4 * WORKERS)
+    workers = battery.size(quick=WORKERS, full=2 * WORKERS)
     endless = {each for each in range(1, workers, 2) if each // 2 % len(here.entrances) < ways}
     count = len(endless)
 
@@ -167,7 +167,7 @@ def killed(battery: Battery, victim: str, *, load: bool) -> str:
             after_start.append(here.first_stream(ready))
             after_kill.append(time.monotonic() - struck)
 
-        for _ in range(battery.size(quick=1, full=10)):
+        for _ in range(battery.size(quick=1, full=5)):
             if load:
                 with busy(battery, here, ways):
                     kill()
