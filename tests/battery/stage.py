@@ -16,7 +16,8 @@ from common.addresses import parse_host_port
 from tests.battery.bench import POOL, Battery
 from tests.battery.books import Books
 from tests.battery.chaos import ChaosProxy
-from tests.battery.peers import DEADLINE_S, Door, Peers, Plan, Tally, play_all
+from tests.battery.peers import DEADLINE_S, Peers, play_all
+from tests.battery.plans import Door, Plan, Tally
 from tests.programs.harness import Program, Suite
 
 NAME = "inside.example.org"

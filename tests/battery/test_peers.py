@@ -11,7 +11,8 @@ from contextlib import suppress
 import pytest
 
 from common.sockets import close_with_reset
-from tests.battery.peers import FIRST, SIDES, Door, Fate, Peers, Plan, Side, Text, Wrong
+from tests.battery.peers import Peers
+from tests.battery.plans import FIRST, SIDES, Door, Fate, Plan, Side, Text, Wrong
 from tests.programs.harness import TcpServer, together
 
 SIZE = 300_000

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from tests.battery.bench import Battery
-from tests.battery.peers import FIRST, OTHER, SIDES, Peers, Plan, Side
+from tests.battery.peers import Peers
+from tests.battery.plans import FIRST, OTHER, SIDES, Plan, Side
 from tests.battery.registry import case
 from tests.battery.stage import Stage, staged
 from tests.programs.harness import Program

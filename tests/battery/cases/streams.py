@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from tests.battery.bench import Battery
-from tests.battery.peers import FIRST, OTHER, SIDES, Door, Plan, Side
+from tests.battery.plans import FIRST, OTHER, SIDES, Door, Plan, Side
 from tests.battery.registry import case
 from tests.battery.stage import staged
 

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 
 from tests.battery.bench import Battery
 from tests.battery.chaos import ChaosProxy, End, Weather
-from tests.battery.peers import SIDES, Door, Fate, Peers, Plan, play_all
+from tests.battery.peers import Peers, play_all
+from tests.battery.plans import SIDES, Door, Fate, Plan
 from tests.battery.registry import case
 from tests.battery.stage import Stage, staged
 
