@@ -25,7 +25,14 @@ SEEDS: Final = tuple(
     for kind, texts in enumerate(
         (
             ("192.0.2.7", "2001:db8::7", "::ffff:192.0.2.1", "fe80::1%eth0", "192.0.2.07"),
-            ("10.0.0.0/8", "[2001:db8::]/32", "[2001:db8::/32]", "::ffff:10.0.0.0/104", "10.1/8"),
+            (
+                "10.0.0.0/8",
+                "10.1.2.3/8",
+                "[2001:db8::]/32",
+                "[2001:db8::/32]",
+                "::ffff:10.0.0.0/104",
+                "10.1/8",
+            ),
             ("intranet.lan", "a_b.c.", "[fe80::1%eth0]", "0x7f.1", "127.1", "xn--a"),
             ("localhost:4433", "[::1]:80", "a:0", "::1:80", "a"),
             ("65535", "0", " 80 ", "00080", "-1"),
@@ -56,6 +63,8 @@ def check_ip(text: str) -> None:
 def check_network(text: str) -> None:
     network = parse_network(text)
     assert ip_network(str(network)) == network == parse_network(str(network))
+    theirs = ip_network(text.strip().replace("[", "").replace("]", ""))  # no bits of a host
+    assert theirs == network or str(theirs.network_address).startswith("::ffff:")
     if network.version == 6:
         assert parse_network(f"[{network}]") == network
         assert network.network_address.ipv4_mapped is None or network.prefixlen < 96

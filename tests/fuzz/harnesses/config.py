@@ -27,6 +27,8 @@ SEEDS: Final = (
     b"\x02\xef\xbb\xbfport = 0x1151\nmetrics = ''\n",
     b'\x02{"port": 1, "port": 2, "server_cert": "a"}',
     b"\x00group-id = nan\ngrace = inf\nlog-level = 2000-01-01\nbind.a = 1\n",
+    b"\x00grace = 0x" + b"f" * 300,
+    b"\x00group-id = nan\n",
     b"\x80\x0112",
     b"\x82\x051.5",
     b"\x81\x09a, b",

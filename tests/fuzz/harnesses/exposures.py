@@ -32,6 +32,9 @@ TEXTS: Final = (
         "app:8080,host=intranet",
         "app:8080,host=intranet.lan:81",
         "App.:intranet.lan:80",
+        "a..:80",
+        "*. a:80",
+        "app:80,host=a :80",
     ),
     ("app:8443", "app:8443,raw", "*.a.b:[::1]:443,proxy-v2,c:1,loopback"),
 )

@@ -25,7 +25,7 @@ OPTIONS: Final = (
 SEEDS: Final = (
     b"{0}\n# comment\n\n{1} bob\r\n{2}",
     *(each + b" {0} x\n{1}\n" for each in OPTIONS),
-    b'{0} the first # of two\ngroup="#" {1}',
+    b'{0} the first # of two\ngroup="#" {1}\n{2}',
     b"{0}\nrole=entry-point {0}\n",
     b"{0}\n  {0} again\n",
     b"restrict {0}",
