@@ -1,4 +1,4 @@
-"""Files for harnesses of what reads files: without a name, in memory where there is such a place."""
+"""Files for harnesses of what reads files: without a name, in memory where that is possible."""
 
 from __future__ import annotations
 
