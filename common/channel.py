@@ -243,6 +243,9 @@ class Channel:
             return
         session = self._session
         count = session.read(_buffer)
+        if session.stirred:  # on a slow path a record can take longer than three heartbeats
+            session.stirred = False
+            self._heard = True
         if count:
             self._heard = True
             self.heard_at = self._loop.time()

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
+import time
 from typing import ClassVar, Final
 
 from common.scratch import scratch
@@ -23,6 +24,13 @@ RECORD_ROOM: Final = 32 * 1024
 """Room for the record of which a part was read before: it is at most 16 KiB of plaintext."""
 PLAINTEXT_SIZE: Final = CIPHERTEXT_SIZE + RECORD_ROOM
 """Bytes that one :meth:`Session.read` can return at most."""
+RECORD_OVERHEAD: Final = 22
+"""Bytes of a record of TLS 1.3 besides its data (RFC 8446, section 5.2): header, type and tag."""
+MOST_EMPTY: Final = 64 * 1024
+"""Bytes of records without data that may come at once. A key update (section 4.6.3) has 27 of them
+and costs us what 10 KiB of data cost; OpenSSL takes in any number of them in one call."""
+EMPTY_PER_S: Final = 16 * 1024
+"""How many more with every second: enough for short messages that are padded to 512 bytes."""
 
 
 class Session:
@@ -35,6 +43,8 @@ class Session:
     """
 
     __slots__ = (
+        "_accounted_at",
+        "_empty",
         "_incoming",
         "_outgoing",
         "_recv_into",
@@ -43,6 +53,7 @@ class Session:
         "_unsent",
         "ended",
         "sock",
+        "stirred",
     )
 
     # One loop per process and never two reads at once: all sessions of a kind share one buffer.
@@ -83,10 +94,14 @@ class Session:
         self.sock = sock
         self.ended: OSError | str = ""
         """Why nothing more can be read, once that is so: an error, or words."""
+        self.stirred = False
+        """Whether anything has come since the owner set it to False; it may be half a record."""
         self._tls, self._incoming, self._outgoing = tls, incoming, outgoing
         self._recv_into = sock.recv_into
         self._send = sock.send
         self._unsent = b""  # ciphertext that the kernel has not taken
+        self._empty = 0.0  # bytes received that carried no data
+        self._accounted_at = 0.0
 
     def fileno(self) -> int:
         """Return the socket's descriptor; -1 after :meth:`close`."""
@@ -191,10 +206,11 @@ class Session:
 
         0 means that nothing is there yet, or that the session has ended: see :attr:`ended`.
         """
-        count = 0
+        count = records = 0
         if self._incoming.pending <= RECORD_ROOM:  # more may have come with the handshake's end
             self._take_in()
         incoming, read, size = self._incoming, self._tls.read, len(buffer)
+        received = incoming.pending
         try:
             while incoming.pending:
                 taken: int = read(size - count, buffer[count:])  # type: ignore[assignment]
@@ -202,16 +218,32 @@ class Session:
                     self.ended = "the other side ended the session"
                     break
                 count += taken
+                records += 1
         except ssl.SSLWantReadError:
             pass
         except OSError as error:
             self.ended = error
+        empty = received - incoming.pending - count - RECORD_OVERHEAD * records
+        if empty:
+            self._account(empty)
         return count
+
+    def _account(self, empty: int) -> None:
+        """Note bytes that carried no data: of a record that is not there whole, which are taken
+        back with its rest, or of records without data, of which there may be few."""
+        now = time.monotonic()
+        if self._empty > 0:
+            self._empty = max(0.0, self._empty - (now - self._accounted_at) * EMPTY_PER_S)
+        self._accounted_at = now
+        self._empty = max(self._empty + empty, -RECORD_ROOM)
+        if self._empty > MOST_EMPTY and not self.ended and self._tls.version() == "TLSv1.3":
+            self.ended = "too many records without data"
 
     def _take_in(self) -> None:
         try:
             received = self._recv_into(self._ciphertext)
             if received:
+                self.stirred = True
                 self._incoming.write(self._ciphertext[:received])
             else:
                 self.ended = "the other side ended the connection"

@@ -19,7 +19,7 @@ from common.session import PLAINTEXT_SIZE
 from common.sockets import close_with_reset
 from common.tls import unwrap
 from tests.common.loops import LOOPS, on_both_loops, run, turns, until
-from tests.common.sessions import opener_session
+from tests.common.sessions import opener_session, session_pair
 
 PING, PONG, FIN = (frames.encode(each) for each in (frames.PING, frames.PONG, frames.FIN))
 
@@ -397,6 +397,29 @@ def test_silence_is_asked_about_and_then_ends_the_channel(kind: str) -> None:
         assert b.handler.ticks == 4
         assert (await b.lost()).startswith("silent for ")
         b.far.close()
+
+    run(kind, main)
+
+
+@on_both_loops
+def test_a_record_that_takes_longer_than_silence_may_is_no_silence(kind: str) -> None:
+    """On a slow path, shared by many: nothing can be decrypted before the last byte has come."""
+
+    async def main() -> None:
+        near, far = await session_pair()
+        handler = Recorder()
+        channel = Channel(asyncio.get_running_loop(), near, handler, 0.05)
+        far._tls.write(data(b"slowly" * 2000))
+        record = far._outgoing.read()
+        step = len(record) // (4 * SILENT_HEARTBEATS)
+        for start in range(0, len(record), step):
+            far.sock.send(record[start : start + step])
+            await until(lambda: channel._heard, "something has come")
+            channel.tick()
+        await until(lambda: len(handler.received) == 12_000, "all of it")
+        assert not handler.lost
+        channel.close()
+        far.close()
 
     run(kind, main)
 
