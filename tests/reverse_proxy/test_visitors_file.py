@@ -47,7 +47,7 @@ def test_newcomers_are_saved_soon_and_nothing_else_is(
         keeping = asyncio.create_task(file.keep())
         try:
             file.stand_in("192.0.2.7")
-            await until(path.exists, "it is written")
+            await until(lambda: file._saved_at, "it is written, and that is known")
             path.unlink()
             file.stand_in("192.0.2.7")
             assert not file._changed  # known already
