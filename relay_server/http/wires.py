@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import ssl
-import time
 from typing import ClassVar, Final, Protocol
 
 from common.scratch import scratch
@@ -16,12 +14,6 @@ BUFFER_SIZE: Final = PLAINTEXT_SIZE
 """Bytes that one ``read`` needs room for: with less a session takes a full buffer for its end."""
 CIPHERTEXT_SIZE: Final = 32 * 1024
 """Bytes of TLS read at once: 1,200 key updates, 15 ms. More would make uploads hardly faster."""
-LONGEST_RECORD_OF_ONE: Final = 23
-"""Bytes of a record that carries one byte of data, without padding; a longer one has less to it."""
-SPARE: Final = 64 * 1024
-"""Bytes of records beyond that which a connection may have sent at once,"""
-SPARE_PER_S: Final = 16 * 1024
-"""and how many more with every second: enough for short messages that are padded to 512 bytes."""
 
 
 class Wire(Protocol):
@@ -119,45 +111,12 @@ class PlainWire:
 class TlsWire(Session):
     """A connection whose TLS ends here; the handshake is done by the owner.
 
-    A record without data (a key update, RFC 8446, section 4.6.3) costs us much and the visitor
-    little, and OpenSSL takes in any number of them at once. So little is read at a time, and who
-    sends more of them than an honest client pads its records with is cut off.
+    Who is at its other end may be anybody, so little is read at once.
     """
 
-    __slots__ = ("_received", "_spare", "_spared_at")
+    __slots__ = ()
 
     _ciphertext: ClassVar[memoryview] = scratch(CIPHERTEXT_SIZE)
-
-    def _start(
-        self,
-        tls: ssl.SSLObject,
-        incoming: ssl.MemoryBIO,
-        outgoing: ssl.MemoryBIO,
-        sock: socket.socket,
-    ) -> None:
-        super()._start(tls, incoming, outgoing, sock)
-        self._received = 0
-        self._spare = float(SPARE)
-        self._spared_at = time.monotonic()
-
-    def read(self, buffer: memoryview) -> int:
-        """Decrypt what there is into ``buffer``; 0 means nothing yet, or see ``ended``."""
-        self._received = self._incoming.pending
-        count = super().read(buffer)
-        idle = self._received - self._incoming.pending - LONGEST_RECORD_OF_ONE * count
-        if idle > 0:
-            now = time.monotonic()
-            gained = (now - self._spared_at) * SPARE_PER_S
-            self._spare = min(self._spare + gained, SPARE) - idle
-            self._spared_at = now
-            if self._spare < 0:
-                self.ended = "too many records without data"
-        return count
-
-    def _take_in(self) -> None:
-        before = self._incoming.pending
-        super()._take_in()
-        self._received += self._incoming.pending - before
 
     def close(self) -> None:
         """Close after what the kernel has."""

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from common.session import MOST_EMPTY
 from relay_server.http.certificates import Certificates
-from relay_server.http.wires import BUFFER_SIZE, SPARE, PlainWire, TlsWire, Wire
+from relay_server.http.wires import BUFFER_SIZE, PlainWire, TlsWire, Wire
 from tests.common.loops import on_both_loops, run, until
 from tests.common.sessions import tcp_pair
 from tests.programs.evil_client import update_keys
@@ -180,13 +181,13 @@ def test_endless_key_updates_are_cut_off(tmp_path: Path) -> None:
 
         await until(cut_off, "the visitor is cut off")
         assert ends.wire.ended == "too many records without data"
-        assert sent * 27 < 4 * SPARE
+        assert sent * 27 < 4 * MOST_EMPTY
 
     played("asyncio", True, tmp_path, play)
 
 
 def test_short_records_are_no_waste(tmp_path: Path) -> None:
-    count = 2 * SPARE // 23
+    count = 2 * MOST_EMPTY // 23
 
     async def play(ends: Ends) -> None:
         for number in range(count):
