@@ -53,6 +53,7 @@ class Session:
         "_unsent",
         "ended",
         "sock",
+        "stirred",
     )
 
     # One loop per process and never two reads at once: all sessions of a kind share one buffer.
@@ -93,6 +94,8 @@ class Session:
         self.sock = sock
         self.ended: OSError | str = ""
         """Why nothing more can be read, once that is so: an error, or words."""
+        self.stirred = False
+        """Whether anything has come since the owner set it to False; it may be half a record."""
         self._tls, self._incoming, self._outgoing = tls, incoming, outgoing
         self._recv_into = sock.recv_into
         self._send = sock.send
@@ -240,6 +243,7 @@ class Session:
         try:
             received = self._recv_into(self._ciphertext)
             if received:
+                self.stirred = True
                 self._incoming.write(self._ciphertext[:received])
             else:
                 self.ended = "the other side ended the connection"
