@@ -73,13 +73,13 @@ class Site:
 
 
 @contextmanager
-def site(battery: Battery) -> Iterator[Site]:
+def site(battery: Battery, heartbeat_s: float = HEARTBEAT_S) -> Iterator[Site]:
     """Start all three on ports that they find again."""
     ledger = Ledger()
     with battery.suite() as suite, TcpServer(ledger.serve) as destination:
         ports = [free_port() for _ in range(4)]
         here = Site(
-            _starters(suite, ports, destination.address),
+            _starters(suite, ports, destination.address, heartbeat_s),
             [HostPort("127.0.0.1", each) for each in ports[1:]],
             ledger,
         )
@@ -92,13 +92,13 @@ def site(battery: Battery) -> Iterator[Site]:
 
 
 def _starters(
-    suite: Suite, ports: list[int], destination: HostPort
+    suite: Suite, ports: list[int], destination: HostPort, heartbeat_s: float
 ) -> dict[str, Callable[[], Program]]:
     relay_port, entry_port, exposed, raw = ports
     relay = HostPort("127.0.0.1", relay_port)
     exposures = ("-e", f"{exposed}:{destination}", "-e", f"{raw}:{destination},raw")
     return {
-        "relay-server": lambda: suite.relay(port=relay_port),
+        "relay-server": lambda: suite.relay("--heartbeat", str(heartbeat_s), port=relay_port),
         "reverse-proxy": lambda: suite.reverse_proxy(relay, *exposures, *POOL),
         "entry-point": lambda: suite.entry_point(
             relay, "-r", f"{entry_port}:{destination}", *POOL, channels=0
@@ -211,7 +211,7 @@ def stopped(battery: Battery, victim: str, *, load: bool) -> str:
 def hesitated(battery: Battery, victim: str) -> str:
     """Stop a program for less than it takes to be given up: no stream may notice."""
     rounds = battery.size(quick=2, full=10)
-    with site(battery) as here:
+    with site(battery, 4 * HEARTBEAT_S) as here:
         books = Books(here.programs.values())
         size = battery.size(quick=16, full=32) * MIB
         aborted = here.ledger.ends["aborted"]
@@ -273,7 +273,7 @@ def each_stopped_idle(battery: Battery) -> str:
     return "; ".join(f"{each}: {stopped(battery, each, load=False)}" for each in VICTIMS)
 
 
-@case("SIGSTOP: each program, for a heartbeat only", quick=False)
+@case("SIGSTOP: each program, for a quarter of a heartbeat only", quick=False)
 def each_hesitated(battery: Battery) -> str:
     return "; ".join(f"{each}: {hesitated(battery, each)}" for each in VICTIMS)
 
