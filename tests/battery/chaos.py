@@ -225,12 +225,15 @@ class ChaosProxy:
                     await asyncio.sleep(weather.gather_s)
                 while weather.held:  # noqa: ASYNC110 - set from other threads
                     await asyncio.sleep(0.005)
-                while gather and data and isinstance(data, bytes) and not queue.empty():
-                    late, more = queue.get_nowait()
-                    if not more or not isinstance(more, bytes):
-                        following.append((late, more))
-                        break
-                    data += more
+                if gather and data and isinstance(data, bytes):
+                    parts = [data]
+                    while not following and not queue.empty():
+                        late, more = queue.get_nowait()
+                        if more and isinstance(more, bytes):
+                            parts.append(more)
+                        else:
+                            following.append((late, more))
+                    data = b"".join(parts)
                 if isinstance(data, OSError):
                     raise data
                 if not data:
