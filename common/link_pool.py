@@ -166,7 +166,8 @@ class LinkPool:
         self._close_pending(len(self._pending))
 
     def _close_pending(self, count: int) -> None:
-        for scope in list(self._pending.values())[:count]:
+        # The newest first: a relay calls the oldest, which may be on its way already.
+        for scope in list(reversed(self._pending.values()))[:count]:
             scope.cancel()
 
     async def _keep_link(self, began: float) -> None:

@@ -115,6 +115,36 @@ def test_links_are_kept_pending_and_let_go(kind: str) -> None:
 
 
 @on_both_loops
+def test_the_newest_links_are_let_go(kind: str) -> None:
+    """The relay pairs the oldest; its PAIRED may be on the way to us just now."""
+
+    async def main() -> None:
+        welcome: list[Session] = []
+        ended: list[int] = []
+
+        async def script(session: Session) -> None:
+            await session.welcome()
+            welcome.append(session)
+            try:
+                while True:
+                    await session.receive()
+            finally:
+                ended.append(welcome.index(session))
+
+        async with running(script, 2) as (owner, _):
+            await until(lambda: owner.pool.logins == 2, "two logins")
+            owner.wanted = 5
+            owner.pool.poke()
+            await until(lambda: owner.pool.logins == 5, "three more")
+            owner.wanted = 2
+            owner.pool.poke()
+            await until(lambda: len(ended) == 3, "three closed")
+            assert sorted(ended) == [2, 3, 4]
+
+    run(kind, main)
+
+
+@on_both_loops
 def test_a_pair_becomes_an_inner_session_and_is_replaced_at_once(kind: str) -> None:
     async def main() -> None:
         hold = anyio.Event()
