@@ -52,6 +52,8 @@ LOGIN_DEADLINE_S = 10.0
 """Seconds for TCP, TLS and the relay's verdict together."""
 LONGEST_HEARTBEAT_S = 60.0
 """The longest heartbeat that a client takes from a relay: NATs forget after a few minutes."""
+SHORTEST_HEARTBEAT_S = 0.01
+"""The shortest: a relay may not have us do nothing else."""
 SILENT_HEARTBEATS = 3
 """Heartbeats without a sign of life after which a link is dead."""
 
@@ -128,7 +130,8 @@ class Link:
         if not isinstance(verdict, Welcome) or verdict.version != VERSION:
             raise ProtocolError(f"the relay chose version {getattr(verdict, 'version', '?')}")
         # A relay may not put off the detection of dead channels and expired keys for ever.
-        self._heartbeat_s = min(verdict.heartbeat_s, LONGEST_HEARTBEAT_S)
+        heartbeat_s = max(verdict.heartbeat_s, SHORTEST_HEARTBEAT_S)
+        self._heartbeat_s = min(heartbeat_s, LONGEST_HEARTBEAT_S)
         self._ping_at = anyio.current_time() + self._heartbeat_s
 
     async def wait(self) -> Paired | Visit:
