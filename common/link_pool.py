@@ -36,6 +36,8 @@ may be dead by now, and it would take the login's whole deadline to find out."""
 BAD_JOINS: Final = 8
 """Inner sessions that may fail in a row before the pool slows down: partners come and go, but a
 relay that pairs only to fail must not keep us busy."""
+TOLD: Final = 64
+"""Troubles that are remembered as told; a relay may name its reasons as it likes."""
 
 
 class Joiner(Protocol):
@@ -262,6 +264,8 @@ class LinkPool:
         self.failures += 1
         new = trouble not in self._told if dialled else not self.trouble
         if new and not self._stopped:
+            if len(self._told) >= TOLD:
+                self._told.clear()
             self._told.add(trouble)
             self._tell(logging.WARNING, "relay trouble", reason=trouble)
         self.trouble = trouble
