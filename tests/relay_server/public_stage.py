@@ -71,6 +71,9 @@ class FakeLink:
         self.paired |= isinstance(message, Visit)
         return True
 
+    def end_with_reset(self) -> None:
+        pass
+
     def close(self) -> None:
         self.closed = True
 
