@@ -14,7 +14,7 @@ from pathlib import Path
 
 from common.addresses import HostPort
 from tests.battery.bench import POOL, Battery
-from tests.battery.books import Books, steady
+from tests.battery.books import Books, held, steady
 from tests.battery.certificates import pinned
 from tests.battery.clock import ClockedSuite
 from tests.battery.names import AAAA, A, NameServer
@@ -134,7 +134,7 @@ def relay_moves(battery: Battery) -> str:
     return f"a stream over the new one {total_s:.1f} s after the move ({first_s:.1f} s waited for)"
 
 
-@case("families: one is dead", deadline_s=120)
+@case("families: one is dead", quick=False)
 def dead_family(battery: Battery) -> str:
     """Dead from the start, with and without a word, and while it is used."""
     times = []
@@ -175,8 +175,9 @@ def clock_jumps(battery: Battery) -> str:
             pairs = [stack.enter_context(destination.stream(entrance[1])) for _ in range(2)]
             busy, idle = (Talk("long", *pair, battery.random) for pair in pairs)
             busy.talk()
+            rest = {each: steady(each) for each in clients}
             for each in hours:
-                calm_after(clients, lambda each=each: suite.set_ahead(each * HOUR_S))  # type: ignore[misc]
+                calm_after(rest, lambda each=each: suite.set_ahead(each * HOUR_S))  # type: ignore[misc]
                 busy.go_on()
                 log_in_anew(entry_point, entrance[0])
                 shown = last_time(entry_point) - time.time() - each * HOUR_S
@@ -230,15 +231,26 @@ def clocked(
             raise
 
 
-def calm_after(clients: list[Program], jump: Callable[[], None]) -> None:
-    """Fail if any stream, link or channel is lost within four heartbeats of ``jump``."""
+def calm_after(rest: dict[Program, dict[str, float]], jump: Callable[[], None]) -> None:
+    """Fail if any stream, link or channel is lost within four heartbeats of ``jump``.
+
+    Args:
+        rest: what each client holds while there is no crowd.
+    """
 
     def losses() -> list[float]:
         names = ("streams_failed", "failures", "channels_closed")
-        return [metrics[name] for metrics in map(Program.metrics, clients) for name in names]
+        return [each.metric(name) for each in rest for name in names]
 
-    for each in clients:
-        steady(each)
+    def crowd_is_gone() -> bool:
+        now = {each: held(each) for each in rest}
+        return all(
+            now[each].get(name) == was.get(name)
+            for each, was in rest.items()
+            for name in ("channels", "channels_idle", "streams_open", "links_pending")
+        )
+
+    wait_for(crowd_is_gone, "the channels that a crowd needed are closed", step_s=0.1)
     before = losses()
     jump()
     threading.Event().wait(4 * HEARTBEAT_S)  # the time for what must not happen
