@@ -128,6 +128,7 @@ class ChaosProxy:
         """End everything. Connections that are open are reset."""
 
         async def close() -> None:
+            self._loop.remove_reader(self._listener)
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -148,21 +149,24 @@ class ChaosProxy:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
 
     async def _begin(self) -> None:
-        self._spawn(self._accept())
+        self._loop.add_reader(self._listener, self._accept)
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
-    async def _accept(self) -> None:
-        while True:
-            sock, _ = await self._loop.sock_accept(self._listener)
-            sock.setblocking(False)
-            seen = Seen()
-            up, down = self.choose(len(self.seen))
-            self.seen.append(seen)
-            self._spawn(self._serve(sock, seen, up, down))
+    def _accept(self) -> None:
+        try:
+            sock, _ = self._listener.accept()
+        except OSError:
+            return
+        sock.setblocking(False)
+        seen = Seen()
+        up, down = self.choose(len(self.seen))
+        self.seen.append(seen)
+        self._spawn(self._serve(sock, seen, up, down)).add_done_callback(lambda _: sock.close())
 
     async def _serve(self, near: socket.socket, seen: Seen, up: Weather, down: Weather) -> None:
         far = socket.socket(socket.AF_INET6 if ":" in self.target.host else socket.AF_INET)

@@ -175,11 +175,12 @@ class Peers:
         self._fates: dict[int, asyncio.Future[tuple[Fate, int]]] = {}
         self._arrived: set[int] = set()
         self._serving: set[asyncio.Task[None]] = set()
-        self._listening: list[asyncio.Task[None]] = []
+        self._listening: list[socket.socket] = []
 
     def serve(self, listener: socket.socket, prefix: bytes) -> None:
         """Be the destinations behind ``listener``, until :meth:`close`."""
-        self._listening.append(asyncio.create_task(self._accept(listener, prefix)))
+        asyncio.get_running_loop().add_reader(listener, self._accept, listener, prefix)
+        self._listening.append(listener)
 
     async def play(
         self, door: Door, plan: Plan, *, spoiled: bool = False
@@ -238,14 +239,17 @@ class Peers:
 
     async def close(self) -> None:
         """Stop serving, and do as :meth:`ended`."""
-        await _stop(*self._listening)
+        for listener in self._listening:
+            asyncio.get_running_loop().remove_reader(listener)
         await self.ended()
 
     async def ended(self) -> None:
         """Wait until every stream that has reached a destination has ended there and is judged."""
         if self._serving:
             done, late = await asyncio.wait(self._serving, timeout=self._deadline_s)
-            await _stop(*late)
+            for each in late:
+                each.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
             for each in done:
                 each.result()
             if late:
@@ -260,17 +264,14 @@ class Peers:
         self.tally.resets["destination"] += there is Fate.RESET
         return here, there
 
-    async def _accept(self, listener: socket.socket, prefix: bytes) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            sock, _ = await loop.sock_accept(listener)
-            with contextlib.suppress(BlockingIOError):
-                while True:  # all that wait: one a turn of a busy loop is too few
-                    sock.setblocking(False)
-                    task = asyncio.create_task(self._serve(sock, prefix))
-                    self._serving.add(task)
-                    task.add_done_callback(self._served)
-                    sock, _ = listener.accept()
+    def _accept(self, listener: socket.socket, prefix: bytes) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while True:  # all that wait: one a turn of a busy loop is too few
+                sock, _ = listener.accept()
+                sock.setblocking(False)
+                task = asyncio.create_task(self._serve(sock, prefix))
+                self._serving.add(task)
+                task.add_done_callback(self._served)
 
     def _served(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and task.exception() is None:
@@ -344,13 +345,3 @@ async def _connect(door: Door) -> socket.socket:
         sock.close()
         raise
     return sock
-
-
-async def _stop(
-    *tasks: asyncio.Future[object] | asyncio.Task[None] | asyncio.Future[list[None]],
-) -> None:
-    for each in tasks:
-        each.cancel()
-    for each in tasks:
-        with contextlib.suppress(BaseException):
-            await each

@@ -36,7 +36,10 @@ def some(source: socket.socket, count: int) -> bytes:
 
 
 def run(
-    work: Callable[[Peers, Door], Awaitable[None]], up: Way = pass_on, down: Way = pass_on
+    work: Callable[[Peers, Door], Awaitable[None]],
+    up: Way = pass_on,
+    down: Way = pass_on,
+    deadline_s: float = 10.0,
 ) -> None:
     """Do ``work`` with a door that leads through ``up`` and ``down`` to the peers' destinations."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -56,7 +59,7 @@ def run(
                 together(lambda: carry(up, near, far), lambda: carry(down, far, near))
 
         async def main(proxy: TcpServer) -> None:
-            peers = Peers(deadline_s=10)
+            peers = Peers(deadline_s)
             peers.serve(listener, b"")
             try:
                 await work(peers, Door("a proxy", proxy.address))
@@ -213,4 +216,4 @@ def test_a_stream_that_does_not_end() -> None:
         finally:
             over.set()
 
-    run(work, up=stop)
+    run(work, up=stop, deadline_s=1.0)

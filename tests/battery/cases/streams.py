@@ -25,7 +25,7 @@ def _chosen(battery: Battery, most: int) -> int:
 @case("streams: half-close, in both orders")
 def half_close(battery: Battery) -> str:
     """One side says all and ends; only then the other says its part, and all of it arrives."""
-    count, most = battery.size(quick=40, full=400), battery.size(quick=MIB, full=16 * MIB)
+    count, most = battery.size(quick=24, full=400), battery.size(quick=MIB, full=16 * MIB)
     with staged(battery, chaos=False) as stage:
 
         def jobs() -> Iterator[tuple[Door, Plan]]:
@@ -83,7 +83,7 @@ def reset_by_writer(battery: Battery) -> str:
     return _resets(battery, plan)
 
 
-@case("streams: a RST from who reads")
+@case("streams: a RST from who reads", quick=False)
 def reset_by_reader(battery: Battery) -> str:
     """It comes while bytes for it are in every buffer on the way."""
 
