@@ -27,7 +27,7 @@ class Case:
     Attributes:
         name: ``group: what happens``, unique.
         run: breaks something, checks, and returns its figure as a phrase.
-        quick: whether its quick size belongs to ``make test``.
+        quick: whether its quick size belongs to ``make test``, which has minutes for all of them.
         deadline_s: for the quick size; the full one has none but the user's patience.
     """
 

@@ -243,7 +243,7 @@ def garbage(battery: Battery) -> str:
     return besieged(battery, "garbage", battery.size(quick=200, full=1000))
 
 
-@case("before login: handshakes without a key")
+@case("before login: handshakes without a key", quick=False)
 def hellos(battery: Battery) -> str:
     return besieged(battery, "hello", 100)
 
@@ -258,7 +258,7 @@ def churn(battery: Battery) -> str:
     return besieged(battery, "churn", 100, key="auth")
 
 
-@case("before login: more silent connections than descriptors")
+@case("before login: more silent connections than descriptors", quick=False)
 def few_descriptors(battery: Battery) -> str:
     """A relay that may have 256 keeps most of them for those who have logged in."""
     count = battery.size(quick=500, full=1000)
@@ -286,7 +286,7 @@ def few_descriptors(battery: Battery) -> str:
     return figure
 
 
-@case("before login: out of descriptors")
+@case("before login: out of descriptors", quick=False)
 def no_descriptors(battery: Battery) -> str:
     """Streams go on; whoever comes waits, and comes in as soon as the crowd has gone."""
     count = battery.size(quick=200, full=1000)

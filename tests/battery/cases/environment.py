@@ -42,7 +42,7 @@ def named(battery: Battery, *more_sites: str) -> Iterator[tuple[Reach, NameServe
         yield programs, names
 
 
-@case("names: the relay's name fails, and comes back", deadline_s=120)
+@case("names: the relay's name fails, and comes back", quick=False, deadline_s=120)
 def name_fails(battery: Battery) -> str:
     """Clients begin without it and go on trying; streams do not need it; a lost relay does."""
     with named(battery) as (programs, names):
@@ -164,7 +164,7 @@ def dead_family(battery: Battery) -> str:
     return f"the first stream: {', '.join(times)}"
 
 
-@case("clock: jumps of hours, days and years", deadline_s=120)
+@case("clock: jumps of hours, days and years", quick=False, deadline_s=120)
 def clock_jumps(battery: Battery) -> str:
     """No heartbeat or deadline goes by it; only what has a date notices, and says so."""
     hours = [5, -5, 48, -48, 0][: battery.size(quick=2, full=5)]

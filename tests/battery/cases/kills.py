@@ -233,7 +233,7 @@ def hesitated(battery: Battery, victim: str) -> str:
     return f"{rounds} times {HEARTBEAT_S:g} s: {told(here.ledger)}"
 
 
-@case("kill -9: relay-server, busy")
+@case("kill -9: relay-server, busy", quick=False)
 def relay_busy(battery: Battery) -> str:
     return killed(battery, "relay-server", load=True)
 
@@ -243,7 +243,7 @@ def reverse_proxy_busy(battery: Battery) -> str:
     return killed(battery, "reverse-proxy", load=True)
 
 
-@case("kill -9: entry-point, busy")
+@case("kill -9: entry-point, busy", quick=False)
 def entry_point_busy(battery: Battery) -> str:
     return killed(battery, "entry-point", load=True)
 
@@ -258,12 +258,12 @@ def relay_stopped(battery: Battery) -> str:
     return stopped(battery, "relay-server", load=True)
 
 
-@case("SIGSTOP: reverse-proxy, busy")
+@case("SIGSTOP: reverse-proxy, busy", quick=False)
 def reverse_proxy_stopped(battery: Battery) -> str:
     return stopped(battery, "reverse-proxy", load=True)
 
 
-@case("SIGSTOP: entry-point, busy")
+@case("SIGSTOP: entry-point, busy", quick=False)
 def entry_point_stopped(battery: Battery) -> str:
     return stopped(battery, "entry-point", load=True)
 

@@ -67,7 +67,7 @@ def healed_early(battery: Battery) -> str:
     )
 
 
-@case("partitions: healed late", deadline_s=120)
+@case("partitions: healed late", quick=False, deadline_s=120)
 def healed_late(battery: Battery) -> str:
     """Both ends of every stream are reset in time, and a new one works soon after healing."""
     told, again, count = 0.0, 0.0, 0

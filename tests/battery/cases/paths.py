@@ -41,7 +41,7 @@ def far_away(battery: Battery) -> str:
     return f"first answer after {first * 1000:.0f} ms, {figure}"
 
 
-@case("paths: 1 MiB/s")
+@case("paths: 1 MiB/s", quick=False)
 def narrow(battery: Battery) -> str:
     size = battery.size(quick=1 << 20, full=32 << 20)
     with battery.chain() as chain:

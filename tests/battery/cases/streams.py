@@ -53,7 +53,7 @@ def _resets(battery: Battery, plan: Callable[[int, Side], Plan]) -> str:
     return f"{each} by each side through 4 ways in: {total} seen at the other side, none as an end"
 
 
-@case("streams: a RST while nothing moves")
+@case("streams: a RST while nothing moves", quick=False)
 def reset_idle(battery: Battery) -> str:
     """The other side learns of it, though there is nothing to read before it."""
 

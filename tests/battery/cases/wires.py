@@ -213,7 +213,7 @@ def _both_paths(
     return near, far, seconds
 
 
-@case("wires: cut at every 100 bytes of the handshakes", deadline_s=120)
+@case("wires: cut at every 100 bytes of the handshakes", quick=False, deadline_s=120)
 def cuts(battery: Battery) -> str:
     """By FIN and by RST, in what clients send and in what the relay sends."""
     step = battery.size(quick=700, full=100)
@@ -287,7 +287,7 @@ BLACKHOLES = tuple(
 """Which path, and which ways of it. The quick size takes every other one."""
 
 
-@case("wires: a blackhole of half a heartbeat", deadline_s=120)
+@case("wires: a blackhole of half a heartbeat", quick=False, deadline_s=120)
 def short_blackhole(battery: Battery) -> str:
     """Streams go on as if nothing had been.
 
