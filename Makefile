@@ -36,7 +36,7 @@ $(ROWS:%=demo-%): demo-%: $(STAMP)
 	@bash demo/rows/$*.sh
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2 -m 'not slow'
+	$(BIN)/python -m pytest -n 3 --dist worksteal -m 'not slow'
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow
@@ -45,7 +45,7 @@ check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n 2 -m 'not slow'
+	$(BIN)/python -m pytest -n 3 --dist worksteal -m 'not slow'
 
 format: $(STAMP)
 	$(BIN)/ruff format .
