@@ -305,7 +305,14 @@ def test_descriptors_go_back_to_where_they_were(suite: Suite) -> None:
             return relay.descriptors(), proxy.descriptors()
 
         assert heard(public) == heard(raw) == b"hello"
-        before = settled()
+        seen: list[tuple[int, int]] = []
+
+        def rests() -> bool:  # the pools are full once nothing has changed for half a second
+            seen.append(settled())
+            return len(seen) > 5 and len(set(seen[-6:])) == 1
+
+        wait_for(rests, "the pools are full", step_s=0.1)
+        before = seen[-1]
         list(threads.map(heard, [public, raw] * 100))
         wait_for(
             lambda: max(now - then for now, then in zip(settled(), before, strict=True)) <= 4,
