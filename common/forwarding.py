@@ -26,6 +26,7 @@ from collections.abc import Callable
 from typing import Final, Literal, Protocol
 
 from common.errors import SettingError
+from common.fairness import FAIRNESS, SHORT, SMALL_MESSAGE
 from common.pipes import PIPE_SIZE, Pipes, can_splice
 from common.scratch import scratch
 from common.sockets import check_soon, was_reset
@@ -33,8 +34,6 @@ from common.sockets import check_soon, was_reset
 ROUNDS: Final = 4
 """Times a busy source is read in a row before the loop turns to others."""
 
-COPIED: Final = 4096
-"""Bytes of the largest message that is copied."""
 SMALL: Final = 64 * 1024
 """A read of fewer bytes has most likely emptied the socket; asking again would cost a call."""
 RETRY_S: Final = 0.1
@@ -64,7 +63,7 @@ class Forwarder:
         on_end: called once.
     """
 
-    __slots__ = ("_in", "_loop", "_on_end", "_out", "_sink", "_source", "ended", "moved")
+    __slots__ = ("_in", "_loop", "_on_end", "_out", "_sink", "_source", "_who", "ended", "moved")
 
     def __init__(
         self,
@@ -79,6 +78,7 @@ class Forwarder:
         self._loop = loop
         self._in, self._out = source.fileno(), sink.fileno()
         self._source, self._sink = source, sink
+        self._who = min(self._in, self._out)  # one for both ways
         self._on_end = on_end
 
     @property
@@ -182,10 +182,12 @@ class SpliceForwarder(Forwarder):
             self._loop.call_later(RETRY_S, self._retry)
             return
         moved = calls = left = 0
+        short = FAIRNESS.short_turn(self._who)
+        size = SHORT if short else PIPE_SIZE
         try:
-            for _ in range(ROUNDS):
+            for _ in range(1 if short else ROUNDS):
                 try:
-                    count = splice(source, pipe[1], PIPE_SIZE, flags=_FLAGS)
+                    count = splice(source, pipe[1], size, flags=_FLAGS)
                 except BlockingIOError:
                     break
                 if not count:
@@ -213,7 +215,7 @@ class SpliceForwarder(Forwarder):
             self._fail(error)
             return
         self._count(moved, calls)
-        self._calm = moved < COPIED
+        self._calm = moved < SMALL_MESSAGE
         if left:
             self._pipe, self._held = pipe, left
             self._block()
@@ -245,8 +247,9 @@ class SpliceForwarder(Forwarder):
             self._held = count - sent
             self._block()
             return False
-        self._calm = count < COPIED
+        self._calm = count < SMALL_MESSAGE
         if self._calm:
+            FAIRNESS.small_message(self._who)
             check_soon(self._loop, self._recheck)
         return not self._calm
 
@@ -296,7 +299,7 @@ class SpliceForwarder(Forwarder):
         self._counts.splice_calls += calls
 
 
-_message: Final = scratch(COPIED)
+_message: Final = scratch(SMALL_MESSAGE)
 _chunk: Final = scratch(PIPE_SIZE)  # one loop per process: all forwarders share it
 
 
@@ -327,7 +330,8 @@ class CopyForwarder(Forwarder):
 
     def _on_readable(self) -> None:
         try:
-            count = self._source.recv_into(_chunk)
+            size = SHORT if FAIRNESS.short_turn(self._who) else 0
+            count = self._source.recv_into(_chunk, size)
         except BlockingIOError:
             return
         except OSError as error:
@@ -336,6 +340,8 @@ class CopyForwarder(Forwarder):
         if not count:
             self._finish()
             return
+        if count <= SMALL_MESSAGE:
+            FAIRNESS.small_message(self._who)
         sent = self._send(_chunk[:count])
         if sent is not None and sent < count:
             self._rest = bytes(_chunk[sent:count])

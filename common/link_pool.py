@@ -137,6 +137,8 @@ class LinkPool:
                     allowed = int(not self._fresh)  # what one link is told, the others would be too
                     if allowed and self._troubled:
                         await self._pause()
+                        if not self._troubled:  # an older dial got through meanwhile
+                            continue
                 for _ in range(0 if self._stopped else allowed):
                     self.links += 1
                     self._dials.append(anyio.current_time())
@@ -156,12 +158,16 @@ class LinkPool:
         return bool(self._dials) and anyio.current_time() < self._dials[-1] + STUCK_S
 
     async def _pause(self) -> None:
-        """Sit the delay out, or the shortest one as long as a source waits."""
+        """Sit the delay out; only the shortest one if a source waits, no more once all is well."""
+        urgent_at = anyio.current_time() + URGENT_DELAY_S
         with anyio.move_on_after(self._backoff.next_delay()):
-            await anyio.sleep(URGENT_DELAY_S)
-            while not (self._urgent() or self._stopped):
+            while self._troubled and not self._stopped:
+                deadline = urgent_at if self._urgent() else math.inf
+                if anyio.current_time() >= deadline:
+                    return
                 self._changed = anyio.Event()
-                await self._changed.wait()
+                with anyio.CancelScope(deadline=deadline):
+                    await self._changed.wait()
 
     def renew(self) -> None:
         """Dial anew what is pending: the relay knows only the partners of the time of the login."""

@@ -16,6 +16,7 @@ import ssl
 import time
 from typing import ClassVar, Final
 
+from common.fairness import SHORT
 from common.scratch import scratch
 
 CIPHERTEXT_SIZE: Final = 256 * 1024
@@ -201,14 +202,15 @@ class Session:
         self.write(data)
         return len(data)
 
-    def read(self, buffer: memoryview) -> int:
+    def read(self, buffer: memoryview, *, short: bool = False) -> int:
         """Decrypt what there is into ``buffer`` (of ``PLAINTEXT_SIZE``); return how many bytes.
 
         0 means that nothing is there yet, or that the session has ended: see :attr:`ended`.
+        ``short`` asks the socket for no more than ``SHORT`` bytes (:mod:`common.fairness`).
         """
         count = records = 0
         if self._incoming.pending <= RECORD_ROOM:  # more may have come with the handshake's end
-            self._take_in()
+            self._take_in(SHORT if short else 0)
         incoming, read, size = self._incoming, self._tls.read, len(buffer)
         received = incoming.pending
         try:
@@ -239,9 +241,10 @@ class Session:
         if self._empty > MOST_EMPTY and not self.ended and self._tls.version() == "TLSv1.3":
             self.ended = "too many records without data"
 
-    def _take_in(self) -> None:
+    def _take_in(self, size: int = 0) -> None:
+        """Receive at most ``size`` bytes, or (0) as many as the buffer holds."""
         try:
-            received = self._recv_into(self._ciphertext)
+            received = self._recv_into(self._ciphertext, size)
             if received:
                 self.stirred = True
                 self._incoming.write(self._ciphertext[:received])

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common import forwarding
-from common.forwarding import COPIED, CopyForwarder, Forwarder, SpliceForwarder
+from common.fairness import FAIRNESS, SHORT, SHORT_TURNS, SMALL_MESSAGE
+from common.forwarding import CopyForwarder, Forwarder, SpliceForwarder
 from common.pipes import Pipes, can_splice
 from common.sockets import close_with_reset
 from relay_server.metrics import Metrics
@@ -118,8 +119,8 @@ def test_bytes_and_their_end_arrive_in_order(kind: str, way: str) -> None:
         assert b.forwarder.moved == 5 << 20
         if way == "splice":
             assert b.metrics.splice_calls > 0
-            assert b.metrics.bytes_copied == COPIED  # the first read: it may have been all
-            assert b.metrics.bytes_spliced == (5 << 20) - COPIED
+            assert b.metrics.bytes_copied == SMALL_MESSAGE  # the first read: it may have been all
+            assert b.metrics.bytes_spliced == (5 << 20) - SMALL_MESSAGE
         else:
             assert (b.metrics.bytes_spliced, b.metrics.bytes_copied) == (0, 5 << 20)
         await b.close()
@@ -158,6 +159,29 @@ def test_an_idle_forwarder_holds_no_pipe(kind: str, way: str) -> None:
             size = len(b.received) + number * 1000 + 1
             await b.until(lambda: len(b.received) == size, "received")  # noqa: B023
             assert (b.pipes.lent, b.forwarder.blocked) == (0, False)
+        await b.close()
+
+    run(kind, main)
+
+
+@everywhere
+def test_turns_are_short_while_small_messages_of_others_pass(kind: str, way: str) -> None:
+    async def main() -> None:
+        b = Bench(way)
+        others, both_ways = -2, min(b.source.fileno(), b.sink.fileno())
+
+        def moved_in_a_turn(small_message_of: int) -> int:
+            b.near.send(pattern(300_000))
+            for _ in range(SHORT_TURNS):  # whatever was small before is long ago
+                FAIRNESS.short_turn(-3)
+            FAIRNESS.small_message(small_message_of)
+            before = b.forwarder.moved
+            b.forwarder._on_readable()
+            return b.forwarder.moved - before
+
+        assert 0 < moved_in_a_turn(others) <= SMALL_MESSAGE + SHORT
+        await b.until(lambda: len(b.received) == b.forwarder.moved > SMALL_MESSAGE + SHORT, "all")
+        assert moved_in_a_turn(both_ways) > SMALL_MESSAGE + SHORT
         await b.close()
 
     run(kind, main)
@@ -291,7 +315,7 @@ def test_without_a_descriptor_for_a_pipe_the_bytes_wait_in_the_socket(
         monkeypatch.setattr(b.pipes, "take", none_left)
         b.to_send += pattern(9000)
         await b.until(lambda: tries >= 3, "asked again")
-        assert b.received == pattern(9000)[:COPIED]
+        assert b.received == pattern(9000)[:SMALL_MESSAGE]
         assert b.ends == []
         if stopped:
             b.forwarder.stop()

@@ -3,95 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
 
 import anyio
 import pytest
 
 from common import link_pool as module
-from common.addresses import HostPort
 from common.backoff import Backoff
-from common.errors import PeerError
-from common.frames import INNER_ALPN
-from common.joined import Joined
-from common.keys import Identity
-from common.link_pool import BAD_JOINS, LinkPool
+from common.link_pool import LinkPool
 from common.pair_joiner import PairJoiner
-from common.tls import acceptor_context, handshake, opener_context, wrap
-from common.wire import Denied, GoAway, Paired
+from common.tls import opener_context
+from common.wire import Denied
 from tests.common.fake_relay import FakeRelay, Session, new_client
 from tests.common.loops import on_both_loops, run, turns, until
-from tests.common.sessions import ANN, BOB, EVE
-
-Script = Callable[[Session], Awaitable[None]]
-
-
-class Owner:
-    """What a pool is told, and how many links it is asked for."""
-
-    def __init__(self, wanted: int) -> None:
-        self.wanted = wanted
-        self.joined: list[Joined] = []
-        self.goaways = 0
-        self.backlogs: list[int] = []
-        self.delays: list[float] = []
-        self.urgent = False
-        self.pool: LinkPool
-
-    def on_goaway(self) -> None:
-        self.goaways += 1
-
-    def delay(self) -> float:
-        self.delays.append(0.01)
-        return 0.01
-
-
-@contextlib.asynccontextmanager
-async def running(
-    script: Script,
-    wanted: int = 1,
-    *,
-    address: HostPort | None = None,
-    partners: tuple[Identity, ...] = (BOB,),
-    base_s: float = 0.0,
-) -> AsyncIterator[tuple[Owner, FakeRelay]]:
-    relay, owner = FakeRelay(script), Owner(wanted)
-    client = new_client(partners=partners)
-    owner.pool = pool = LinkPool(
-        address or relay.address,
-        client,
-        PairJoiner(
-            client,
-            opener_context(ANN),
-            on_joined=owner.joined.append,
-            on_backlog=owner.backlogs.append,
-        ),
-        wanted=lambda: owner.wanted,
-        on_goaway=owner.on_goaway,
-        urgent=lambda: owner.urgent,
-        backoff=Backoff(rng=lambda: 0.999, base_s=base_s, cap_s=base_s),
-    )
-    task = asyncio.create_task(pool.run())
-    try:
-        yield owner, relay
-        pool.stop()
-        await relay.close()
-        await asyncio.wait_for(task, 10)
-        assert (pool.links, pool.joining, pool._dials) == (0, 0, [])
-    finally:
-        task.cancel()
-        await relay.close()
-        for each in owner.joined:
-            each.session.close()
-
-
-async def wait(session: Session) -> None:
-    """A relay that has no partner for anybody."""
-    await session.welcome()
-    while True:
-        await session.receive()
+from tests.common.pool_owner import Owner, running, wait
+from tests.common.sessions import ANN, BOB
 
 
 @on_both_loops
@@ -255,6 +181,36 @@ def test_a_dial_that_hangs_holds_up_no_other(
 
 
 @on_both_loops
+def test_an_old_dial_that_gets_through_ends_the_pause(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One dial hangs, the next is refused, and then the first is welcome after all."""
+    monkeypatch.setattr(module, "STUCK_S", 0.05)
+
+    async def main() -> None:
+        let_in = asyncio.Event()
+
+        async def script(session: Session) -> None:
+            if relay.links == 1:
+                await let_in.wait()
+            elif not let_in.is_set():
+                await session.greeting()
+                await session.send(Denied("x", "no"))
+                return
+            await wait(session)
+
+        async with running(script, 3, base_s=3600) as (owner, relay):
+            await until(lambda: owner.pool.failures == 1, "a refusal")
+            await turns()
+            assert not owner.pool.healthy
+            let_in.set()
+            await until(lambda: owner.pool.logins == 3, "all are there without a pause")
+            assert owner.pool.healthy
+
+    run(kind, main)
+
+
+@on_both_loops
 def test_a_relay_that_is_not_there(kind: str) -> None:
     async def main() -> None:
         gone = FakeRelay(wait)
@@ -323,108 +279,5 @@ def test_after_a_stop_in_a_delay_nobody_dials(kind: str, monkeypatch: pytest.Mon
         await asyncio.wait_for(task, 10)
         assert relay.links == 1
         await relay.close()
-
-    run(kind, main)
-
-
-@on_both_loops
-def test_a_partner_that_is_not_trusted_is_not_joined(
-    kind: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    async def main() -> None:
-        async def script(session: Session) -> None:
-            await session.welcome()
-            await session.send(Paired(EVE.public.raw, bytes(16), True, 0))
-            while True:
-                await session.receive()
-
-        async with running(script) as (owner, relay):
-            await until(lambda: owner.pool.failures >= 1, "refused")
-            await until(lambda: any("lost" not in str(e) for e in relay.errors), "closed")
-            assert owner.joined == []
-
-    run(kind, main)
-
-
-@on_both_loops
-@pytest.mark.parametrize("lie", ["key", "part"])
-def test_a_relay_that_lies_about_the_partner_is_found_out(kind: str, lie: str) -> None:
-    async def main() -> None:
-        async def script(session: Session) -> None:
-            await session.welcome()
-            if lie == "part":
-                (await session.pair(opener=False)).close()
-                return
-            raw = await session.pair(BOB)  # announced Bob, and Eve answers
-            inner = wrap(acceptor_context(EVE), raw, server=True)
-            try:
-                await handshake(inner, INNER_ALPN)
-            finally:
-                inner.close()
-
-        async with running(script, partners=(BOB, EVE)) as (owner, _):
-            await until(lambda: owner.pool.failures >= 2, "found out")
-            await until(lambda: owner.pool._bad_joins >= 2, "counted")
-            assert owner.joined == []
-
-    run(kind, main)
-
-
-@on_both_loops
-def test_pairs_that_come_to_nothing_slow_the_pool_down(
-    kind: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "URGENT_DELAY_S", 0.01)
-
-    async def main() -> None:
-        async def script(session: Session) -> None:
-            await session.welcome()
-            (await session.pair()).close()
-
-        async with running(script, 4, base_s=3600) as (owner, relay):
-            await until(lambda: owner.pool._bad_joins > BAD_JOINS, "many bad joins")
-            await until(lambda: owner.pool.links + owner.pool.joining == 0, "settled")
-            await turns(200)
-            links = relay.links
-            await turns(200)
-            assert relay.links == links  # not one more until the delay is over
-            assert BAD_JOINS < links <= BAD_JOINS + 1 + 2 * 4
-
-    run(kind, main)
-
-
-@on_both_loops
-def test_a_partner_that_does_not_answer_has_a_deadline(
-    kind: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("common.pair_joiner.INNER_DEADLINE_S", 0.02)
-
-    async def main() -> None:
-        async def script(session: Session) -> None:
-            await session.welcome()
-            if relay.links > 1:
-                await wait_forever.wait()
-            with await session.pair():
-                await until(lambda: owner.pool._bad_joins, "given up")
-
-        wait_forever = anyio.Event()
-        async with running(script) as (owner, relay):
-            await until(lambda: owner.pool._bad_joins == 1, "given up")
-
-    run(kind, main)
-
-
-@on_both_loops
-def test_goaway_is_passed_on(kind: str) -> None:
-    async def main() -> None:
-        async def script(session: Session) -> None:
-            await session.welcome()
-            await session.send(GoAway())
-            with contextlib.suppress(PeerError):
-                while True:
-                    await session.receive()
-
-        async with running(script, 2) as (owner, _):
-            await until(lambda: owner.goaways == 2, "told")
 
     run(kind, main)
