@@ -135,10 +135,8 @@ class LinkPool:
                 careful = lack > 0 and (self._troubled or not self.first_login.is_set())
                 if careful:
                     allowed = int(not self._fresh)  # what one link is told, the others would be too
-                    if allowed and self._troubled:
-                        await self._pause()
-                        if not self._troubled:  # an older dial got through meanwhile
-                            continue
+                    if allowed and self._troubled and not await self._pause():
+                        continue
                 for _ in range(0 if self._stopped else allowed):
                     self.links += 1
                     self._dials.append(anyio.current_time())
@@ -157,17 +155,21 @@ class LinkPool:
         """Whether a dial is under way that may well succeed."""
         return bool(self._dials) and anyio.current_time() < self._dials[-1] + STUCK_S
 
-    async def _pause(self) -> None:
-        """Sit the delay out; only the shortest one if a source waits, no more once all is well."""
+    async def _pause(self) -> bool:
+        """Sit the delay out, or the shortest one if a source waits; return whether to dial then.
+
+        Once an older dial has got through, all that is wanted can be dialled without a pause.
+        """
         urgent_at = anyio.current_time() + URGENT_DELAY_S
         with anyio.move_on_after(self._backoff.next_delay()):
             while self._troubled and not self._stopped:
                 deadline = urgent_at if self._urgent() else math.inf
                 if anyio.current_time() >= deadline:
-                    return
+                    break
                 self._changed = anyio.Event()
                 with anyio.CancelScope(deadline=deadline):
                     await self._changed.wait()
+        return self._troubled and not self._stopped
 
     def renew(self) -> None:
         """Dial anew what is pending: the relay knows only the partners of the time of the login."""
