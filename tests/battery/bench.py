@@ -13,7 +13,8 @@ from socket import socket
 from common.addresses import HostPort
 from tests.battery.books import Books
 from tests.battery.chaos import ChaosProxy
-from tests.programs.harness import Program, Suite, TcpServer, connected, echo
+from tests.programs.ends import TcpServer, connected, echo
+from tests.programs.harness import Program, Suite
 
 POOL = ("--pool", "2", "--pool-linger", "1")
 """Small, and soon small again: books are balanced in seconds."""

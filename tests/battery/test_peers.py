@@ -13,7 +13,7 @@ import pytest
 from common.sockets import close_with_reset
 from tests.battery.peers import Peers
 from tests.battery.plans import FIRST, SIDES, Door, Fate, Plan, Side, Text, Wrong
-from tests.programs.harness import TcpServer, together
+from tests.programs.ends import TcpServer, together
 
 SIZE = 300_000
 EARLY = 70_000

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from functools import lru_cache
 
 from common.addresses import HostPort
-from tests.programs.harness import connected
+from tests.programs.ends import connected
 
 HEAD = struct.Struct("!QQQ")
 """Number of the stream, bytes from the source, bytes from the destination."""

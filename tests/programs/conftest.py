@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.programs.harness import Suite, TcpServer, echo
+from tests.programs.ends import TcpServer, echo
+from tests.programs.harness import Suite
 
 
 @pytest.fixture

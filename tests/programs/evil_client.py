@@ -26,7 +26,9 @@ from common.wire import (
     encode,
     trust_messages,
 )
-from tests.programs.harness import DEADLINE_S
+from tests.programs.harness import DEADLINE_S, Program, Suite
+
+DATA, FIN = frames.encode(frames.DATA, b"data"), frames.encode(frames.FIN)
 
 
 def send(tls: ssl.SSLSocket, *messages: Message) -> None:
@@ -136,6 +138,12 @@ class EvilClient:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def dial(suite: Suite, relay: Program, identity: Identity | None = None) -> EvilClient:
+    """Connect to a relay of the suite, with the suite's own key if no other is given."""
+    certificate = str(suite.path("server.crt"))
+    return EvilClient(relay.addresses()[0], identity or suite.identity, certificate)
 
 
 def inner_session(sock: socket.socket, identity: Identity, role: Role) -> ssl.SSLSocket:

@@ -16,7 +16,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.programs.harness import Program, Suite, TcpServer, connected, wait_for
+from tests.programs.ends import TcpServer, connected
+from tests.programs.harness import Program, Suite, wait_for
 from tests.programs.recorder import Recorder, find_in_memory
 
 DESTINATION = "127.77.66.55"

@@ -7,7 +7,8 @@ import os
 import socket
 import threading
 
-from tests.programs.harness import Suite, TcpServer, connected, receive_all
+from tests.programs.ends import TcpServer, connected, receive_all
+from tests.programs.harness import Suite
 
 MIB = 1024 * 1024
 

@@ -20,14 +20,8 @@ from pathlib import Path
 import pytest
 
 from common.addresses import HostPort
-from tests.programs.harness import (
-    Suite,
-    TcpServer,
-    connected,
-    free_port,
-    upload,
-    wait_for,
-)
+from tests.programs.ends import TcpServer, connected, free_port, upload
+from tests.programs.harness import Suite, wait_for
 
 MIB = 1024 * 1024
 SIZES = [200 * MIB, pytest.param(1024 * MIB, marks=pytest.mark.slow)]

@@ -12,10 +12,8 @@ from contextlib import contextmanager
 import pytest
 
 from common.addresses import HostPort
-from tests.programs.harness import (
+from tests.programs.ends import (
     Destination,
-    Program,
-    Suite,
     TcpServer,
     connected,
     download,
@@ -24,8 +22,8 @@ from tests.programs.harness import (
     receive_reset,
     together,
     upload,
-    wait_for,
 )
+from tests.programs.harness import Program, Suite, wait_for
 
 MIB = 1024 * 1024
 PROGRAMS = ["relay-server", "reverse-proxy", "entry-point"]

@@ -11,10 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from common.addresses import HostPort
-from tests.programs.harness import (
+from tests.programs.ends import (
     Destination,
-    Program,
-    Suite,
     TcpServer,
     be_refused,
     connected,
@@ -23,8 +21,8 @@ from tests.programs.harness import (
     receive_all,
     receive_reset,
     upload,
-    wait_for,
 )
+from tests.programs.harness import Program, Suite, wait_for
 
 MIB = 1024 * 1024
 KINDS = pytest.mark.parametrize("option", ["", ",raw"])

@@ -13,10 +13,8 @@ from functools import partial
 import pytest
 
 from common.addresses import HostPort
-from tests.programs.harness import (
+from tests.programs.ends import (
     Destination,
-    Program,
-    Suite,
     TcpServer,
     connected,
     echo,
@@ -24,8 +22,8 @@ from tests.programs.harness import (
     receive_reset,
     together,
     upload,
-    wait_for,
 )
+from tests.programs.harness import Program, Suite, wait_for
 
 NOTICED_S = 5.0
 """For the end of a stream when a program has vanished; silence is noticed after 3 heartbeats, which

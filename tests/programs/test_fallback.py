@@ -9,7 +9,8 @@ import socket
 
 import pytest
 
-from tests.programs.harness import Program, Suite, TcpServer, connected, download, together, upload
+from tests.programs.ends import TcpServer, connected, download, together, upload
+from tests.programs.harness import Program, Suite
 
 MIB = 1024 * 1024
 SIZE = 16 * MIB

@@ -20,8 +20,9 @@ import pytest
 
 from common.addresses import HostPort
 from common.wire import Welcome
-from tests.programs.evil_client import EvilClient, is_ended
-from tests.programs.harness import DEADLINE_S, Program, Suite, TcpServer, connected, wait_for
+from tests.programs.ends import TcpServer, connected
+from tests.programs.evil_client import dial, is_ended
+from tests.programs.harness import DEADLINE_S, Program, Suite, wait_for
 
 COUNT = 1000
 PER_SOURCE, IN_ALL = 128, 2048
@@ -108,14 +109,13 @@ def login_seconds(suite: Suite, relay: Program, times: int = 20) -> list[float]:
     As our clients do it: when 128 others of the same address come within the same few milliseconds
     a login may be the oldest that has to go, and is tried again.
     """
-    certificate = str(suite.path("server.crt"))
     seconds = []
     for _ in range(times):
         began = time.monotonic()
         while time.monotonic() < began + DEADLINE_S:
             with (
                 suppress(ConnectionError, ssl.SSLError),
-                EvilClient(relay.addresses()[0], suite.identity, certificate) as client,
+                dial(suite, relay) as client,
             ):
                 if isinstance(client.login("entry-point", "nobody else"), Welcome):
                     seconds.append(time.monotonic() - began)
@@ -205,8 +205,8 @@ def test_the_deadlines_of_a_stranger(suite: Suite) -> None:
         sock.close()
     silent, stuck, drop = strangers(address, 3, [])
     stuck.sendall(HELLO[:100])
-    mute = EvilClient(address, suite.identity, str(suite.path("server.crt")))
-    half = EvilClient(address, suite.identity, str(suite.path("server.crt")))
+    mute = dial(suite, relay)
+    half = dial(suite, relay)
     half.tls.sendall(b"\x00\x20\x95")  # a message that never becomes whole
     began = time.monotonic()
     socks = {

@@ -15,18 +15,16 @@ import pytest
 
 from common.addresses import HostPort
 from common.sockets import close_with_reset
-from tests.programs.harness import (
+from tests.programs.ends import (
     Destination,
-    Program,
-    Suite,
     TcpServer,
     be_refused,
     connected,
     free_port,
     receive_all,
     receive_reset,
-    wait_for,
 )
+from tests.programs.harness import Program, Suite, wait_for
 
 
 def streams(program: Program) -> list[dict[str, Any]]:

@@ -6,15 +6,12 @@ other may not reach anything that was not exposed, nor grow the reverse-proxy.
 
 from __future__ import annotations
 
-import os
 import re
 import socket
 import ssl
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 
 import pytest
 
@@ -27,10 +24,8 @@ from common.wire import (
     Expose,
     Exposed,
     GoAway,
-    Hello,
     Message,
     Ping,
-    Purpose,
     Ready,
     Trust,
     Unexposed,
@@ -38,103 +33,17 @@ from common.wire import (
     Welcome,
     encode,
 )
-from tests.programs.evil_client import (
-    EvilClient,
-    is_ended,
-    open_frame,
-    raw_socket,
-    read_frames,
-    receive,
-    send,
-)
+from tests.programs.ends import Destination, connected, receive_all, receive_reset
+from tests.programs.evil_client import is_ended, open_frame, raw_socket, read_frames, receive, send
 from tests.programs.evil_relay import EvilLink, EvilRelay
-from tests.programs.harness import (
-    Destination,
-    Program,
-    Suite,
-    connected,
-    receive_all,
-    receive_reset,
-    wait_for,
-)
-from tests.programs.test_exposures import as_another, heard, says
+from tests.programs.evil_tenant import EvilTenant, Stage
+from tests.programs.harness import Program, Suite, wait_for
+from tests.programs.test_exposures import as_another, says
 
 HEARTBEAT_S = "2"
 """An evil tenant may be silent for six seconds, and its exposures are over soon after it."""
 GROWTH_KIB = 24 * 1024
 """What thousands of messages may leave behind: buffers that the allocator keeps."""
-
-
-class EvilTenant:
-    """A reverse-proxy that the relay trusts, and that says what it likes."""
-
-    def __init__(self, stage: Stage) -> None:
-        self._suite, self._relay = stage.suite, stage.relay
-        self.instance = os.urandom(16)
-        self.links: list[EvilClient] = []
-        self.control = self.link("exposures")
-
-    def verdict(self, purpose: Purpose) -> tuple[EvilClient, Message | None]:
-        client = EvilClient(
-            self._relay.addresses()[0], self._suite.identity, str(self._suite.path("server.crt"))
-        )
-        self.links.append(client)
-        hello = Hello([VERSION], "reverse-proxy", "0", self.instance, "evil", purpose)
-        send(client.tls, hello)
-        return client, receive(client.tls)
-
-    def link(self, purpose: Purpose) -> ssl.SSLSocket:
-        client, verdict = self.verdict(purpose)
-        assert isinstance(verdict, Welcome), verdict
-        if purpose != "exposures":
-            send(self.control, Ping())  # or it would soon be taken for dead
-        return client.tls
-
-    def ask(self, *asked: Expose) -> list[Exposed | Unexposed]:
-        """Return the relay's answers, DEMAND left out."""
-        send(self.control, *asked)
-        found: list[Exposed | Unexposed] = []
-        while len(found) < len(asked):
-            message = receive(self.control)
-            assert message is not None
-            if isinstance(message, Exposed | Unexposed):
-                found.append(message)
-        return found
-
-    def expose(self, *, raw: bool = False) -> HostPort:
-        """Expose a free port, number 1, and return it."""
-        (answer,) = self.ask(Expose(1, "tcp", "", 0, raw=raw))
-        assert isinstance(answer, Exposed), answer
-        return HostPort("127.0.0.1", answer.port)
-
-    def __enter__(self) -> EvilTenant:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for link in self.links:
-            link.close()
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A relay, and an honest tenant with a key of its own that has exposed ``port`` there."""
-
-    suite: Suite
-    relay: Program
-    port: HostPort
-
-    def is_served(self) -> float:
-        """Be served by the honest tenant and return how many seconds it took."""
-        began = time.monotonic()
-        assert heard(self.port) == b"hello"
-        return time.monotonic() - began
-
-    def settled(self, descriptors: int) -> None:
-        """Wait until what an evil tenant had is given back."""
-        self.relay.wait_metric("exposures", lambda count: count == 3)
-        self.relay.wait_metric("visitors", lambda count: count == 0)
-        wait_for(lambda: self.relay.descriptors() <= descriptors, "descriptors are given back")
-        self.is_served()
 
 
 @pytest.fixture(scope="module")

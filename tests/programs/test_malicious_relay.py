@@ -1,131 +1,33 @@
-"""A relay that swaps partners, replays, injects, flips and cuts: it can deny, and nothing else.
+"""A relay that swaps partners, and one that talks for ever: it can deny, and nothing else.
 
-What must hold, whatever it does: no application gets a byte that was not sent to it, what it gets
-is a prefix of what was sent, a stream that was cut short ends with a RST and never cleanly, and
-both programs go on and are well again as soon as the relay behaves.
+What must hold, whatever it does: no application gets a byte that was not sent to it, and both
+programs go on and are well again as soon as the relay behaves.
 """
 
 from __future__ import annotations
 
-import os
-import random
 import socket
 import ssl
-import struct
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import suppress
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-)
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from common import introduction
 from common.frames import INNER_ALPN
 from common.keys import Identity
 from common.wire import Pong, Role, encode
+from tests.programs.ends import connected
 from tests.programs.evil_client import is_ended, open_frame
-from tests.programs.evil_relay import EvilRelay, Tamper, Wire
-from tests.programs.harness import Program, Suite, TcpServer, connected, wait_for
+from tests.programs.evil_relay import EvilRelay, Wire
+from tests.programs.harness import Suite, wait_for
+from tests.programs.relay_between import Ledger, Stage, stage
 
-UP, DOWN = os.urandom(100_000), os.urandom(100_000)
-
-
-class Ledger:
-    """A destination that sends ``DOWN`` and keeps what it gets, and how each connection ended."""
-
-    def __init__(self) -> None:
-        self.got: list[bytearray] = []
-        self.ends: list[str] = []
-        self.server = TcpServer(self._serve)
-
-    def _serve(self, sock: socket.socket) -> None:
-        got = bytearray()
-        self.got.append(got)
-        self.ends.append(exchange(sock, DOWN, got))
-
-
-def exchange(sock: socket.socket, data: bytes, got: bytearray) -> str:
-    """Send all of ``data``, then receive until the end; return which end it was.
-
-    One after the other: the kernel tells of a RST once, to whoever asks first.
-    """
-    try:
-        sock.sendall(data)
-        while part := sock.recv(65536):
-            got += part
-    except (ConnectionResetError, BrokenPipeError):
-        return "reset"
-    except TimeoutError:
-        return "nothing"
-    return "clean end"
-
-
-@dataclass
-class Stage:
-    """The two real programs, and between them a relay in the hands of a test."""
-
-    suite: Suite
-    relay: EvilRelay
-    reverse_proxy: Program
-    entry_point: Program
-    ledger: Ledger
-
-    @contextmanager
-    def source(self) -> Iterator[socket.socket]:
-        """A source that ends with a RST, so that nobody serves it when it has gone."""
-        entrance = self.entry_point.addresses()[0]
-        with connected(entrance, 10) as source:
-            source.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            yield source
-
-    def idle_wire(self, tamper: Tamper | None = None) -> Wire:
-        """Join the two and wait until the entry-point has the channel."""
-        before = self.entry_point.metric("channels_opened")
-        wire = self.relay.join(tamper)
-        self.entry_point.wait_metric("channels_opened", lambda count: count > before)
-        return wire
-
-    def check_health(self) -> None:
-        """A clean pair serves the next source as if nothing had happened."""
-        wire = self.idle_wire()
-        with self.source() as source:
-            source.sendall(UP)
-            got = bytearray()
-            while len(got) < len(DOWN):
-                got += source.recv(65536)
-            assert got == DOWN
-            wait_for(lambda: self.ledger.got[-1] == UP, "all of it has arrived")
-        wire.close()
-        for program in (self.reverse_proxy, self.entry_point):
-            assert program.process.poll() is None
-            assert "internal error" not in program.log
-            assert "Traceback" not in program.log
-
-
-@pytest.fixture
-def stage(suite: Suite) -> Iterator[Stage]:
-    ledger = Ledger()
-    with EvilRelay(suite) as relay, ledger.server as server:
-        reverse_proxy = suite.reverse_proxy(relay.address, "--pool", "4")
-        entry_point = suite.entry_point(
-            relay.address,
-            *("-r", f"0:{server.address}", "--pool", "4", "--wait", "30"),
-            channels=0,
-        )
-        yield Stage(suite, relay, reverse_proxy, entry_point, ledger)
-        for program in (entry_point, reverse_proxy):
-            program.end()
-
-
-# Swapped partners
+__all__ = ["stage"]  # a fixture
 
 
 def test_the_control_a_relay_that_behaves(stage: Stage) -> None:
@@ -316,142 +218,6 @@ def test_two_of_a_kind_are_no_pair(stage: Stage, role: Role) -> None:
     assert stage.reverse_proxy.metric("channels_opened") == 0
     assert stage.ledger.server.accepted == 0
     stage.check_health()
-
-
-# Bytes
-
-
-def test_a_replayed_session_opens_and_delivers_nothing(stage: Stage) -> None:
-    wire = stage.idle_wire()
-    with stage.source() as source:
-        source.sendall(UP)
-        got = bytearray()
-        while len(got) < len(DOWN):
-            got += source.recv(65536)
-        wait_for(lambda: stage.ledger.got[-1] == UP, "all of it has arrived")
-    wire.close()
-    served = stage.ledger.server.accepted
-    opened = stage.entry_point.metric("channels_opened")
-    key = stage.suite.identity.public.raw
-    for _ in range(3):
-        raw = stage.relay.take("reverse-proxy").pair(key, opener=False)
-        with raw, suppress(OSError):
-            raw.sendall(wire.record["up"])
-            assert is_ended(raw)
-        with stage.source() as source:
-            source.sendall(b"another secret")
-            raw = stage.relay.take("entry-point").pair(key, opener=True)
-            with raw, suppress(OSError):
-                raw.sendall(wire.record["down"])
-                assert is_ended(raw)
-            source.settimeout(0.1)
-            with pytest.raises(TimeoutError):  # it waits, and has got nothing
-                source.recv(1)
-    assert stage.ledger.server.accepted == served
-    assert stage.entry_point.metric("channels_opened") == opened
-    stage.check_health()
-
-
-def handshake_sizes(stage: Stage) -> dict[str, int]:
-    """Return how many bytes the inner handshake has each way."""
-    wire = stage.idle_wire()
-    stage.reverse_proxy.wait_metric("channels", lambda count: count == 1)
-    sizes = {way: len(record) for way, record in wire.record.items()}
-    wire.close()
-    stage.reverse_proxy.wait_metric("channels", lambda count: count == 0)
-    return sizes
-
-
-def test_a_handshake_that_was_tampered_with_makes_no_stream(stage: Stage) -> None:
-    sizes = handshake_sizes(stage)
-    chance = random.Random(7)
-    trials = [
-        Tamper(way, kind, offset)
-        for way, size in sizes.items()
-        for kind in ("flip", "inject", "drop", "repeat", "zero", "fin")
-        for offset in (0, chance.randrange(1, 200), chance.randrange(200, size - 100))
-    ]
-    stalled = 0
-    for number, trial in enumerate(trials, start=1):
-        if number % 7 == 0:  # or the programs would slow down, as they should
-            stage.check_health()
-        served = stage.ledger.server.accepted
-        with stage.source() as source:
-            source.sendall(b"secret")
-            wire = stage.relay.join(trial)
-            try:
-                wait_for(lambda: wire.ended, "both give up", deadline_s=0.5)  # noqa: B023
-            except AssertionError:
-                stalled += 1  # a record that was made longer is waited for; the deadline is 15 s
-            assert wire.tampered.is_set(), trial
-            wire.close()
-            source.settimeout(0.001)
-            # Neither a byte nor a clean end. A RST: it was on what the opener took for a channel.
-            with pytest.raises((TimeoutError, ConnectionResetError)):
-                raise AssertionError((trial, source.recv(1)))
-        assert stage.ledger.server.accepted == served, trial
-    assert stalled <= len(trials) // 3
-    stage.check_health()
-
-
-DATA_TRIALS = [
-    (way, kind, offset)
-    for way in ("up", "down")
-    for kind in ("flip", "inject", "drop", "repeat", "zero", "fin", "rst")
-    for offset in (0, 1, 3, 4, 5, 30, 16_407, 50_000)
-    if (kind, offset) != ("repeat", 0) or way == "up"
-]
-
-
-def test_a_stream_that_was_tampered_with_is_a_prefix_and_a_reset(stage: Stage) -> None:
-    partial = 0
-    for way, kind, offset in DATA_TRIALS:
-        wire = stage.idle_wire()
-        stage.reverse_proxy.wait_metric("channels", lambda count: count >= 1)
-        wire.tamper = Tamper(way, kind, len(wire.record[way]) + offset)
-        trial = f"{kind} {way} at {offset}"
-        streams = len(stage.ledger.got)
-        ends = len(stage.ledger.ends)
-        got = bytearray()
-        with suppress(ConnectionResetError), stage.source() as source:  # some are reset that early
-            assert exchange(source, UP, got) == "reset", trial
-        assert wire.tampered.is_set(), trial
-        assert DOWN.startswith(got), trial
-        wait_for(lambda: wire.ended, f"both give up: {trial}")  # noqa: B023
-        wire.close()
-        wait_for(
-            lambda: len(stage.ledger.ends) == len(stage.ledger.got),
-            f"the destination is told: {trial}",
-        )
-        for each in stage.ledger.got[streams:]:
-            assert UP.startswith(each), trial
-            partial += len(each) < len(UP)
-        assert stage.ledger.ends[ends:] == ["reset"] * (len(stage.ledger.got) - streams), trial
-    assert partial > 5
-    stage.check_health()
-
-
-@pytest.mark.parametrize("reset", [False, True])
-def test_an_end_between_two_frames_is_a_reset(stage: Stage, reset: bool) -> None:
-    """All that was sent has arrived and nothing is under way: still it is no end of a stream."""
-    wire = stage.idle_wire()
-    got = bytearray()
-    with stage.source() as source:
-        source.sendall(UP)
-        while len(got) < len(DOWN):
-            got += source.recv(65536)
-        wait_for(lambda: stage.ledger.got[-1] == UP, "all of it has arrived")
-        wire.cut(reset=reset)
-        assert exchange(source, b"", got) == "reset"
-    assert got == DOWN
-    wait_for(lambda: stage.ledger.ends == ["reset"], "the destination is told")
-    wire.close()
-    for program in (stage.entry_point, stage.reverse_proxy):
-        program.wait_log("outcome=lost")
-    stage.check_health()
-
-
-# Words of the relay
 
 
 def test_a_relay_that_talks_for_ever_does_not_stop_the_program(stage: Stage) -> None:

@@ -10,7 +10,8 @@ from functools import partial
 import pytest
 
 from common.addresses import HostPort
-from tests.programs.harness import Destination, Program, Suite, TcpServer, connected
+from tests.programs.ends import Destination, TcpServer, connected
+from tests.programs.harness import Program, Suite
 
 CONNECTIONS = 5000
 POOL = 8

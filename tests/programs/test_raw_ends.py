@@ -5,9 +5,10 @@ from __future__ import annotations
 import signal
 
 from common.wire import Visit
+from tests.programs.ends import connected, free_port, receive_reset
 from tests.programs.evil_client import raw_socket, receive
-from tests.programs.harness import Suite, connected, free_port, receive_reset
-from tests.programs.test_malicious_exposures import EvilTenant, Stage
+from tests.programs.evil_tenant import EvilTenant, Stage
+from tests.programs.harness import Suite
 
 
 def test_a_relay_killed_between_visit_and_ready(suite: Suite) -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from common.addresses import HostPort
-from tests.programs.harness import Suite, TcpServer, connected, receive_all
+from tests.programs.ends import TcpServer, connected, receive_all
+from tests.programs.harness import Suite
 
 BANNER = b"SSH-2.0-Test_1.0 no such thing\r\n"
 

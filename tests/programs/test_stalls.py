@@ -19,18 +19,16 @@ import pytest
 
 from common.addresses import HostPort
 from common.sockets import close_with_reset
-from tests.programs.harness import (
+from tests.programs.ends import (
     Destination,
-    Program,
-    Suite,
     TcpServer,
     connected,
     download,
     receive_reset,
     together,
     upload,
-    wait_for,
 )
+from tests.programs.harness import Program, Suite, wait_for
 
 MIB = 1024 * 1024
 SIZE = 96 * MIB

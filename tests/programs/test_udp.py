@@ -18,7 +18,8 @@ from contextlib import ExitStack, contextmanager
 import pytest
 
 from common.addresses import HostPort
-from tests.programs.harness import DEADLINE_S, Program, Suite, free_port, wait_for
+from tests.programs.ends import free_port
+from tests.programs.harness import DEADLINE_S, Program, Suite, wait_for
 
 LARGEST = 65507
 

@@ -14,9 +14,10 @@ import pytest
 
 from common.addresses import HostPort
 from reverse_proxy.proxy_protocol import SIGNATURE
-from tests.programs.harness import Destination, Suite, connected, free_port, wait_for
+from tests.programs.ends import Destination, connected, free_port
+from tests.programs.harness import Suite, wait_for
+from tests.programs.sites import ask
 from tests.programs.test_clients import listens, ssh_server
-from tests.programs.test_names import ask
 
 __all__ = ["ssh_server"]  # a fixture
 

@@ -6,19 +6,15 @@ What goes over a tenant's links is kept as messages, so no TLS is needed; channe
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 from collections.abc import Awaitable, Callable
 from unittest.mock import patch
 
-from common import frames
 from common.addresses import HostPort
-from common.channel import Channel
 from common.forwarding import CopyForwarder, OnEnd
 from common.joined import Joined
 from common.key_options import KeyOptions
-from common.keys import Identity, PublicKey
-from common.session import Session
+from common.keys import PublicKey
 from common.sockets import listen
 from common.trusted_keys import TrustedKey
 from common.wire import VERSION, Expose, Exposed, Hello, Message, Purpose, Role, Unexposed, Visit
@@ -30,13 +26,11 @@ from relay_server.public import side as side_module
 from relay_server.public.door import Services
 from relay_server.public.side import PublicConfig, PublicSide
 from relay_server.public.tenant import Owner, Tenant
-from tests.common.loops import run, until
+from tests.common.loops import run
 from tests.common.sessions import session_pair
+from tests.relay_server.ends import Service, Visitor
+from tests.relay_server.owners import KEYS
 
-KEYS = [Identity.from_seed(bytes([n]) * 32, f"key-{n}").public for n in range(1, 4)]
-ALICE: Owner = (KEYS[0].raw, b"a" * 16)
-ALICE_TOO: Owner = (KEYS[0].raw, b"b" * 16)
-BOB: Owner = (KEYS[1].raw, b"c" * 16)
 HEARTBEAT_S = 1.0
 
 
@@ -92,42 +86,6 @@ class FakeLink:
         found = [each for each in self.told if isinstance(each, Exposed | Unexposed)]
         self.told = [each for each in self.told if each not in found]
         return found
-
-
-class Service:
-    """The acceptor's end of a channel for visitors: keeps what comes."""
-
-    def __init__(self, session: Session) -> None:
-        self.visits: list[Visit] = []
-        self.received = bytearray()
-        self.frames: list[int] = []
-        self.lost = False
-        self.channel = Channel(asyncio.get_running_loop(), session, self, 10.0)
-
-    def on_data(self, data: memoryview) -> int:
-        self.received += data
-        return len(data)
-
-    def on_frame(self, kind: int, payload: bytes) -> None:
-        self.frames.append(kind)
-        if kind == frames.VISIT:
-            self.visits.append(frames.decode_visit(payload))
-
-    def on_drained(self) -> None:
-        pass
-
-    def on_tick(self) -> None:
-        pass
-
-    def on_lost(self, reason: str) -> None:
-        self.lost = True
-
-    def say(self, data: bytes) -> None:
-        self.channel.write(frames.encode(frames.DATA, data))
-
-    def end(self) -> None:
-        """End the stream at this side, and say that the next may come."""
-        self.channel.write(frames.encode(frames.FIN) + frames.encode(frames.DONE))
 
 
 class Stage:
@@ -238,32 +196,6 @@ class Stage:
             sock.close()
         for service in self._services:
             service.channel.close()
-
-
-class Visitor:
-    """A visitor's end."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self.sock = sock
-        self.got = bytearray()
-        self.ended = self.reset = False
-
-    def look(self) -> Visitor:
-        """Take what has come."""
-        try:
-            with contextlib.suppress(BlockingIOError):
-                while piece := self.sock.recv(1 << 16):
-                    self.got += piece
-                self.ended = True
-        except ConnectionError:
-            self.reset = True
-        return self
-
-    async def is_reset(self) -> None:
-        await until(lambda: self.look().reset, "the visitor is reset")
-
-    async def gets(self, what: bytes) -> None:
-        await until(lambda: what in self.look().got, f"the visitor gets {what!r}")
 
 
 def trust(key: PublicKey, options: KeyOptions | None = None) -> TrustedKey:

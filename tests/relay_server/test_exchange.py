@@ -8,48 +8,22 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from common import frames
-from common.channel import Channel
 from common.outcome import Outcome
 from common.session import Session
 from relay_server.http import exchange as module
 from relay_server.http.exchange import Exchange
 from tests.common.loops import on_both_loops, run, turns, until
 from tests.common.sessions import session_pair
+from tests.relay_server.ends import Idle, Service
 
 FIN, RESET = frames.encode(frames.FIN), frames.encode(frames.RESET)
-
-
-class Handler:
-    """A channel's end that keeps what comes."""
-
-    def __init__(self, session: Session) -> None:
-        self.data = bytearray()
-        self.frames: list[int] = []
-        self.lost = ""
-        self.channel = Channel(asyncio.get_running_loop(), session, self, 10.0)
-
-    def on_data(self, data: memoryview) -> int:
-        self.data += data
-        return len(data)
-
-    def on_frame(self, kind: int, payload: bytes) -> None:
-        self.frames.append(kind)
-
-    def on_drained(self) -> None:
-        pass
-
-    def on_tick(self) -> None:
-        pass
-
-    def on_lost(self, reason: str) -> None:
-        self.lost = reason
 
 
 class Table:
     """A customer and its exchange on the one end of a channel, the service on the other."""
 
     def __init__(self, near: Session, far: Session) -> None:
-        self.idle, self.service = Handler(near), Handler(far)
+        self.idle, self.service = Idle(near), Service(far)
         self.answer = bytearray()
         self.ends = self.writable = 0
         self.failures: list[tuple[Outcome, str]] = []
@@ -96,7 +70,7 @@ def played(kind: str, play: Callable[[Table], Awaitable[None]], *, begun: bool =
 @on_both_loops
 def test_a_stream_ends_well_when_both_have_ended_it(kind: str) -> None:
     async def play(table: Table) -> None:
-        await until(lambda: table.service.data == b"first", "the service is asked")
+        await until(lambda: table.service.received == b"first", "the service is asked")
         assert table.exchange.send(b" more")
         table.service.channel.write(frames.encode(frames.DATA, b"answer") + FIN)
         await until(lambda: table.ends, "the service has ended its side")
@@ -155,7 +129,7 @@ def test_who_has_left_while_it_waited_costs_the_service_nothing(kind: str) -> No
         table.begin()
         assert (table.over, table.let_go) == (1, 1)
         await turns()
-        assert not table.service.data
+        assert not table.service.received
 
     played(kind, play, begun=False)
 
@@ -165,7 +139,7 @@ def test_what_was_said_while_it_waited_is_said_first(kind: str) -> None:
     async def play(table: Table) -> None:
         table.exchange.send(b", and more")
         table.begin()
-        await until(lambda: table.service.data == b"first, and more", "all is said")
+        await until(lambda: table.service.received == b"first, and more", "all is said")
         assert table.writable == 1
 
     played(kind, play, begun=False)

@@ -15,7 +15,8 @@ from relay_server.public import side as side_module
 from relay_server.public.budget import Budget
 from relay_server.public.side import PublicConfig
 from tests.common.loops import on_both_loops, until
-from tests.relay_server.public_stage import ALICE, Stage, played
+from tests.relay_server.owners import ALICE
+from tests.relay_server.public_stage import Stage, played
 
 
 @on_both_loops

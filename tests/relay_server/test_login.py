@@ -1,4 +1,4 @@
-"""What a stranger may get wrong; what it gets right, and the deadlines, are in test_relay."""
+"""What a stranger may get wrong; what it gets right, and the deadlines, are in test_relay_links."""
 
 from __future__ import annotations
 

@@ -13,7 +13,8 @@ from common.wire import Expose, Exposed
 from relay_server.public import names as module
 from relay_server.public.side import PublicConfig
 from tests.common.loops import on_both_loops, until
-from tests.relay_server.public_stage import ALICE, Stage, played
+from tests.relay_server.owners import ALICE
+from tests.relay_server.public_stage import Stage, played
 
 CONFIG = PublicConfig(host="127.0.0.1", http=True, max_visitors=64)
 ASK = b"GET / HTTP/1.1\r\nHost: www.example.org\r\n\r\n"

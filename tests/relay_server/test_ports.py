@@ -17,7 +17,8 @@ from relay_server.public.claims import Claim
 from relay_server.public.door import Services
 from relay_server.public.ports import Ports
 from tests.common.loops import on_both_loops, run, until
-from tests.relay_server.public_stage import ALICE, is_free
+from tests.relay_server.owners import ALICE
+from tests.relay_server.public_stage import is_free
 
 
 class Nobody:

@@ -13,16 +13,8 @@ from common.wire import Expose, Exposed, Unexposed
 from relay_server.public import registrar as module
 from relay_server.public.side import PublicConfig
 from tests.common.loops import on_both_loops, turns, until
-from tests.relay_server.public_stage import (
-    ALICE,
-    ALICE_TOO,
-    BOB,
-    KEYS,
-    Stage,
-    is_free,
-    played,
-    trust,
-)
+from tests.relay_server.owners import ALICE, ALICE_TOO, BOB, KEYS
+from tests.relay_server.public_stage import Stage, is_free, played, trust
 
 
 def codes(answers: list[Exposed | Unexposed]) -> list[str]:

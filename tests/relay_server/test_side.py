@@ -9,16 +9,8 @@ from common.wire import Denied, GoAway, Welcome
 from relay_server.public import side as module
 from relay_server.public.side import TENANTS_PER_KEY, PublicConfig
 from tests.common.loops import on_both_loops, turns, until
-from tests.relay_server.public_stage import (
-    ALICE,
-    ALICE_TOO,
-    BOB,
-    HEARTBEAT_S,
-    FakeLink,
-    Stage,
-    is_free,
-    played,
-)
+from tests.relay_server.owners import ALICE, ALICE_TOO, BOB
+from tests.relay_server.public_stage import HEARTBEAT_S, FakeLink, Stage, is_free, played
 
 CONFIG = PublicConfig(host="127.0.0.1", reserve_s=5.0)
 

@@ -11,7 +11,8 @@ from common.wire import Declined, Demand, Ready
 from relay_server.public import tenant as module
 from tests.common.loops import on_both_loops, until
 from tests.common.sessions import tcp_pair
-from tests.relay_server.public_stage import ALICE, FakeLink, Stage, played
+from tests.relay_server.owners import ALICE
+from tests.relay_server.public_stage import FakeLink, Stage, played
 
 
 def demand(link: FakeLink) -> Demand:

@@ -24,17 +24,9 @@ from common.wire import Welcome
 from tests.battery.bench import Battery
 from tests.battery.books import SLACK, Books
 from tests.battery.registry import case
-from tests.programs.evil_client import EvilClient
-from tests.programs.harness import (
-    DEADLINE_S,
-    ROOT,
-    Program,
-    Suite,
-    TcpServer,
-    connected,
-    echo,
-    wait_for,
-)
+from tests.programs.ends import TcpServer, connected, echo
+from tests.programs.evil_client import dial
+from tests.programs.harness import DEADLINE_S, ROOT, Program, Suite, wait_for
 
 STREAM_S, LOGIN_S = 1.0, 3.0
 """What the slowest of a hundred may take under attack; without one it is some milliseconds. The
@@ -114,12 +106,11 @@ def one_stream(entrance: HostPort) -> float:
 
 def one_login(suite: Suite, relay: Program, times: Times) -> None:
     """Add the seconds from a client's first dial to WELCOME, as often as it has to dial."""
-    certificate = str(suite.path("server.crt"))
     began = time.monotonic()
     while time.monotonic() < began + DEADLINE_S:
         with (
             suppress(ConnectionError, ssl.SSLError),
-            EvilClient(relay.addresses()[0], suite.identity, certificate) as client,
+            dial(suite, relay) as client,
         ):
             if isinstance(client.login("entry-point", "nobody else"), Welcome):
                 times.logins.append(time.monotonic() - began)

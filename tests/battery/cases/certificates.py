@@ -19,7 +19,8 @@ from tests.battery.certificates import Authority, encrypted, pinned, put
 from tests.battery.chaos import ChaosProxy, End
 from tests.battery.registry import case
 from tests.battery.talks import Talk, first_stream, joined
-from tests.programs.harness import DEADLINE_S, Program, Suite, connected, wait_for
+from tests.programs.ends import connected
+from tests.programs.harness import DEADLINE_S, Program, Suite, wait_for
 
 NEW = ("-c", "cert/relay.crt", "-k", "cert/relay.key")
 """The relay's flags: files that no client pins unless it is told to."""

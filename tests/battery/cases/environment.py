@@ -21,7 +21,8 @@ from tests.battery.names import AAAA, A, NameServer
 from tests.battery.reach import Reach, reach
 from tests.battery.registry import case
 from tests.battery.talks import Talk
-from tests.programs.harness import Destination, Program, TcpServer, connected, echo, wait_for
+from tests.programs.ends import Destination, TcpServer, connected, echo
+from tests.programs.harness import Program, wait_for
 
 NAME = "relay.battery.test"
 HEARTBEAT_S = 1.0

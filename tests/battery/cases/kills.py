@@ -18,7 +18,8 @@ from tests.battery.bench import Battery
 from tests.battery.books import Books
 from tests.battery.registry import case
 from tests.battery.traffic import ENDLESS, Ledger, Load
-from tests.programs.harness import Program, Suite, TcpServer, free_port, wait_for
+from tests.programs.ends import TcpServer, free_port
+from tests.programs.harness import Program, Suite, wait_for
 
 BACK_S = 30.0
 """For the first stream after a program is back: some tries of the backoff, and two handshakes; an

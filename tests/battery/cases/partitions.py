@@ -11,7 +11,7 @@ from common.sockets import was_reset
 from tests.battery.bench import Battery
 from tests.battery.books import Books
 from tests.battery.namespaces import Net
-from tests.battery.reach import reach, reached
+from tests.battery.reach import Reach, reach, reached
 from tests.battery.registry import case
 from tests.battery.talks import PIECE, RING
 from tests.programs.harness import wait_for
@@ -67,26 +67,33 @@ def healed_early(battery: Battery) -> str:
     )
 
 
+def cut_off(programs: Reach, ways: dict[str, Callable[[Net], None]]) -> tuple[str, float]:
+    """Hurt and heal the network in each way while streams run.
+
+    Returns what their ends were told, and how long a new stream took after healing at the most.
+    """
+    told, again, count = 0.0, 0.0, 0
+    limit_s = 3 * programs.heartbeat_s + SLACK_S
+    for name, hurt in ways.items():
+        with programs.talks("idle", "busy") as talks:
+            hurt(programs.net)
+            begin = time.monotonic()
+            told_s = max(each.aborted_after(begin, limit_s) for each in talks)
+            count += len(talks)
+        programs.net.heal()
+        again_s = programs.first_stream()
+        print(f"{name}: told after {told_s:.1f} s, a new stream after {again_s:.1f} s")
+        told, again = max(told, told_s), max(again, again_s)
+    ends = f"{count} streams reset at both ends within {told:.1f} s"
+    return f"{ends} (heartbeat {programs.heartbeat_s:g} s)", again
+
+
 @case("partitions: healed late", quick=False, deadline_s=120)
 def healed_late(battery: Battery) -> str:
     """Both ends of every stream are reset in time, and a new one works soon after healing."""
-    told, again, count = 0.0, 0.0, 0
     with reached(battery, heartbeat_s=0.5) as programs:
-        limit_s = 3 * programs.heartbeat_s + SLACK_S
-        for name, hurt in some_ways(battery).items():
-            with programs.talks("idle", "busy") as talks:
-                hurt(programs.net)
-                begin = time.monotonic()
-                told_s = max(each.aborted_after(begin, limit_s) for each in talks)
-                count += len(talks)
-            programs.net.heal()
-            again_s = programs.first_stream()
-            print(f"{name}: told after {told_s:.1f} s, a new stream after {again_s:.1f} s")
-            told, again = max(told, told_s), max(again, again_s)
-    return (
-        f"{count} streams reset at both ends within {told:.1f} s (heartbeat 0.5 s);"
-        f" a new stream within {again:.1f} s of healing"
-    )
+        told, again = cut_off(programs, some_ways(battery))
+    return f"{told}; a new stream within {again:.1f} s of healing"
 
 
 @case("partitions: while a destination does not read", quick=False)
@@ -118,7 +125,6 @@ def stalled(battery: Battery) -> str:
 @case("partitions: visitors of an exposure", quick=False)
 def visitors(battery: Battery) -> str:
     """The same for those who come to a public port; the reverse-proxy has it again afterwards."""
-    told, again, count = 0.0, 0.0, 0
     ways = {
         name: hurt for name, hurt in WAYS.items() if "entry" not in name and "cable" not in name
     }
@@ -127,22 +133,9 @@ def visitors(battery: Battery) -> str:
         programs.start_exposed()
         programs.first_stream()
         books = Books([programs.relay, programs.reverse_proxy])
-        limit_s = 3 * programs.heartbeat_s + SLACK_S
-        for name, hurt in ways.items():
-            with programs.talks("idle", "busy") as talks:
-                hurt(programs.net)
-                begin = time.monotonic()
-                told_s = max(each.aborted_after(begin, limit_s) for each in talks)
-                count += len(talks)
-            programs.net.heal()
-            again_s = programs.first_stream()
-            print(f"{name}: told after {told_s:.1f} s, a new stream after {again_s:.1f} s")
-            told, again = max(told, told_s), max(again, again_s)
+        told, again = cut_off(programs, ways)
         books.balance()
-    return (
-        f"{count} streams reset at both ends within {told:.1f} s (heartbeat 0.5 s);"
-        f" a new visitor within {again:.1f} s of healing"
-    )
+    return f"{told}; a new visitor within {again:.1f} s of healing"
 
 
 @case("partitions: for a minute", quick=False)

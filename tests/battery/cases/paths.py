@@ -8,7 +8,7 @@ import time
 
 from tests.battery.bench import Battery, Chain
 from tests.battery.registry import case
-from tests.programs.harness import connected, download, together
+from tests.programs.ends import connected, download, together
 
 
 def _there_and_back(chain: Chain, data: bytes) -> float:
