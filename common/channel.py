@@ -37,7 +37,7 @@ from typing import Final, Protocol
 
 from common import frames
 from common.errors import ProtocolError
-from common.fairness import FAIRNESS, SMALL_MESSAGE
+from common.fairness import FAIRNESS, Share
 from common.keys import PublicKey
 from common.logs import event
 from common.scratch import scratch
@@ -96,6 +96,7 @@ class Channel:
     __slots__ = (
         "_deferred",
         "_draining",
+        "_fd",
         "_heard",
         "_heartbeat_s",
         "_loop",
@@ -106,11 +107,11 @@ class Channel:
         "_stash",
         "_watched",
         "closed",
-        "fd",
         "handler",
         "heard_at",
         "paused",
         "retired",
+        "share",
     )
 
     def __init__(
@@ -126,9 +127,11 @@ class Channel:
         self.retired = False
         """Whether the acceptor has asked for no further stream."""
         self.heard_at = loop.time()
+        self.share = Share()
+        """Of the loop; the stream on this channel has the same."""
         self._loop = loop
         self._session = session
-        self.fd = session.fileno()
+        self._fd = session.fileno()
         self._heartbeat_s = heartbeat_s
         self._heard = True
         self._silent = 0
@@ -138,7 +141,7 @@ class Channel:
         self._draining = False  # the kernel has not taken all that was written
         self._pong_owed = False
         self._watched = True  # the loop has our reader
-        loop.add_reader(self.fd, self._on_readable)
+        loop.add_reader(self._fd, self._on_readable)
         if session.pending():
             loop.call_soon(self._on_readable)
 
@@ -163,7 +166,7 @@ class Channel:
             return False
         if not self._draining:
             self._draining = True
-            self._loop.add_writer(self.fd, self._on_writable)
+            self._loop.add_writer(self._fd, self._on_writable)
         return False
 
     def pause(self) -> None:
@@ -225,8 +228,8 @@ class Channel:
 
     def _forget(self) -> None:
         self.closed = True
-        self._loop.remove_reader(self.fd)
-        self._loop.remove_writer(self.fd)
+        self._loop.remove_reader(self._fd)
+        self._loop.remove_writer(self._fd)
         self._session.release()
         self._stash = b""
 
@@ -240,18 +243,18 @@ class Channel:
             return
         if self.paused:
             self._watched = False
-            self._loop.remove_reader(self.fd)
+            self._loop.remove_reader(self._fd)
             return
         session = self._session
-        count = session.read(_buffer, short=FAIRNESS.short_turn(self.fd))
+        count = session.read(_buffer, short=FAIRNESS.short_turns > 0)
         if session.stirred:  # on a slow path a record can take longer than three heartbeats
             session.stirred = False
             self._heard = True
         if count:
             self._heard = True
             self.heard_at = self._loop.time()
-            if count <= SMALL_MESSAGE:
-                FAIRNESS.small_message(self.fd)
+            if count > frames.HEADER_SIZE:  # for a PING or PONG nobody waits
+                self.share.took(count)
             self._deliver(_buffer[:count])
         if session.ended and not (self.paused or self.closed or self._deferred):
             self._lost(_ending(session.ended))
@@ -280,13 +283,13 @@ class Channel:
             check_soon(self._loop, self._recheck)
         else:
             self._watched = True
-            self._loop.add_reader(self.fd, self._on_readable)
+            self._loop.add_reader(self._fd, self._on_readable)
 
     def _defer(self) -> None:
         """Let the loop turn to others before the rest is delivered."""
         self._deferred = True
         self._watched = False
-        self._loop.remove_reader(self.fd)
+        self._loop.remove_reader(self._fd)
         self._loop.call_soon(self._read_on)
 
     def _deliver(self, view: memoryview) -> None:
@@ -344,7 +347,7 @@ class Channel:
             self._lost(f"writing failed: {_words(error)}")
             return
         self._draining = False
-        self._loop.remove_writer(self.fd)
+        self._loop.remove_writer(self._fd)
         if self._pong_owed:
             self._pong_owed = False
             if not self.write(_PONG):

@@ -2,10 +2,11 @@
 
 A stream of bulk data is fastest with 256 KiB in a turn, and each such turn takes a third of a
 millisecond, in every program on the way. A keystroke that has come meanwhile waits for all of them.
-So who has just seen a small message says so, and streams of bulk data take short turns for a
-while: slower by a quarter, but only while somebody else's messages come and go beside them.
+So a small message makes the next turns of *all* streams short, for a few milliseconds: bulk data is
+slower by a quarter then, and whoever sends it gets no more of the loop than others.
 
-The small messages of a bulk stream itself (its acknowledgements, its requests) do not count.
+The small messages of a bulk stream itself (acknowledgements, window updates) do not count: nobody
+waits for them, and a stream must not slow others while it moves bulk data.
 """
 
 from __future__ import annotations
@@ -15,35 +16,51 @@ from typing import Final
 SMALL_MESSAGE: Final = 4096
 """Bytes of the largest read that is taken for a message somebody waits for."""
 SHORT: Final = 32 * 1024
-"""Bytes that a bulk stream reads in a short turn."""
+"""Bytes that are read in a short turn."""
 SHORT_TURNS: Final = 64
-"""Turns that are short after a small message: about 3 ms."""
+"""Turns with bulk data that are short after a small message: about 3 ms."""
+OWN_MESSAGES: Final = 64
+"""Small messages, both ways, after which a stream that moves no bulk data any more counts again."""
 
 
 class Fairness:
     """What the streams of one process, which has one loop, know of each other."""
 
-    __slots__ = ("_left", "_who")
+    __slots__ = ("short_turns",)
 
     def __init__(self) -> None:
-        self._left = 0
-        self._who = -1
-
-    def small_message(self, who: int) -> None:
-        """Note that a small message has come in the stream ``who``.
-
-        ``who`` is a descriptor that stands for both ways of it.
-        """
-        self._who = who
-        self._left = SHORT_TURNS
-
-    def short_turn(self, who: int) -> bool:
-        """Return whether the stream ``who`` should read no more than ``SHORT`` bytes now."""
-        if not self._left or self._who == who:
-            return False
-        self._left -= 1
-        return True
+        self.short_turns = 0
+        """Turns with bulk data that are still to be short; while there are any, a stream reads at
+        most ``SHORT`` bytes at once."""
 
 
 FAIRNESS: Final = Fairness()
 """The one of this process."""
+
+
+class Share:
+    """One stream's part in it, both ways of it together.
+
+    Args:
+        ignored: bytes of a sign of life, for which nobody waits.
+    """
+
+    __slots__ = ("_fairness", "_ignored", "_own_messages")
+
+    def __init__(self, ignored: int = 0, fairness: Fairness = FAIRNESS) -> None:
+        self._ignored = ignored
+        self._fairness = fairness
+        self._own_messages = 0
+
+    def took(self, count: int) -> None:
+        """Note that ``count`` bytes of the stream were read in one turn."""
+        if count > SMALL_MESSAGE:
+            self._own_messages = OWN_MESSAGES
+            if self._fairness.short_turns:
+                self._fairness.short_turns -= 1
+        elif count <= self._ignored:
+            pass
+        elif self._own_messages:
+            self._own_messages -= 1
+        else:
+            self._fairness.short_turns = SHORT_TURNS

@@ -23,10 +23,11 @@ import asyncio
 import os
 import socket
 from collections.abc import Callable
+from functools import partial
 from typing import Final, Literal, Protocol
 
 from common.errors import SettingError
-from common.fairness import FAIRNESS, SHORT, SMALL_MESSAGE
+from common.fairness import FAIRNESS, SHORT, SMALL_MESSAGE, Share
 from common.pipes import PIPE_SIZE, Pipes, can_splice
 from common.scratch import scratch
 from common.sockets import check_soon, was_reset
@@ -60,16 +61,18 @@ class Forwarder:
     Args:
         source: read from; non-blocking, owned by the joint.
         sink: written to; non-blocking, owned by the joint.
+        share: of the loop; one for both ways.
         on_end: called once.
     """
 
-    __slots__ = ("_in", "_loop", "_on_end", "_out", "_sink", "_source", "_who", "ended", "moved")
+    __slots__ = ("_in", "_loop", "_on_end", "_out", "_share", "_sink", "_source", "ended", "moved")
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
         source: socket.socket,
         sink: socket.socket,
+        share: Share,
         on_end: OnEnd,
     ) -> None:
         self.moved = 0
@@ -78,7 +81,7 @@ class Forwarder:
         self._loop = loop
         self._in, self._out = source.fileno(), sink.fileno()
         self._source, self._sink = source, sink
-        self._who = min(self._in, self._out)  # one for both ways
+        self._share = share
         self._on_end = on_end
 
     @property
@@ -146,11 +149,12 @@ class SpliceForwarder(Forwarder):
         loop: asyncio.AbstractEventLoop,
         source: socket.socket,
         sink: socket.socket,
+        share: Share,
         on_end: OnEnd,
         pipes: Pipes,
         counts: Counts,
     ) -> None:
-        super().__init__(loop, source, sink, on_end)
+        super().__init__(loop, source, sink, share, on_end)
         self._pipes = pipes
         self._counts = counts
         self._pipe: tuple[int, int] | None = None
@@ -182,7 +186,7 @@ class SpliceForwarder(Forwarder):
             self._loop.call_later(RETRY_S, self._retry)
             return
         moved = calls = left = 0
-        short = FAIRNESS.short_turn(self._who)
+        short = FAIRNESS.short_turns > 0
         size = SHORT if short else PIPE_SIZE
         try:
             for _ in range(1 if short else ROUNDS):
@@ -215,6 +219,7 @@ class SpliceForwarder(Forwarder):
             self._fail(error)
             return
         self._count(moved, calls)
+        self._share.took(moved)
         self._calm = moved < SMALL_MESSAGE
         if left:
             self._pipe, self._held = pipe, left
@@ -249,7 +254,7 @@ class SpliceForwarder(Forwarder):
             return False
         self._calm = count < SMALL_MESSAGE
         if self._calm:
-            FAIRNESS.small_message(self._who)
+            self._share.took(count)
             check_soon(self._loop, self._recheck)
         return not self._calm
 
@@ -313,10 +318,11 @@ class CopyForwarder(Forwarder):
         loop: asyncio.AbstractEventLoop,
         source: socket.socket,
         sink: socket.socket,
+        share: Share,
         on_end: OnEnd,
         counts: Counts,
     ) -> None:
-        super().__init__(loop, source, sink, on_end)
+        super().__init__(loop, source, sink, share, on_end)
         self._counts = counts
         self._rest = b""
 
@@ -330,8 +336,7 @@ class CopyForwarder(Forwarder):
 
     def _on_readable(self) -> None:
         try:
-            size = SHORT if FAIRNESS.short_turn(self._who) else 0
-            count = self._source.recv_into(_chunk, size)
+            count = self._source.recv_into(_chunk, SHORT if FAIRNESS.short_turns else 0)
         except BlockingIOError:
             return
         except OSError as error:
@@ -340,8 +345,7 @@ class CopyForwarder(Forwarder):
         if not count:
             self._finish()
             return
-        if count <= SMALL_MESSAGE:
-            FAIRNESS.small_message(self._who)
+        self._share.took(count)
         sent = self._send(_chunk[:count])
         if sent is not None and sent < count:
             self._rest = bytes(_chunk[sent:count])
@@ -370,8 +374,8 @@ class CopyForwarder(Forwarder):
         return sent
 
 
-MakeForwarder = Callable[[socket.socket, socket.socket, OnEnd], Forwarder]
-"""Takes the source, the sink and whom to tell of the end."""
+MakeForwarder = Callable[[socket.socket, socket.socket, Share, OnEnd], Forwarder]
+"""Takes the source, the sink, the share of the loop and whom to tell of the end."""
 
 HowToForward = Literal["auto", "splice", "copy"]
 
@@ -389,10 +393,6 @@ def choose_forwarder(
         raise SettingError("--forwarder: splice does not work on this system; use auto or copy")
     pipes = Pipes(reserve=works)
 
-    def splice(source: socket.socket, sink: socket.socket, on_end: OnEnd) -> Forwarder:
-        return SpliceForwarder(loop, source, sink, on_end, pipes, counts)
-
-    def copy(source: socket.socket, sink: socket.socket, on_end: OnEnd) -> Forwarder:
-        return CopyForwarder(loop, source, sink, on_end, counts)
-
-    return (splice if works else copy), pipes
+    if works:
+        return partial(SpliceForwarder, loop, pipes=pipes, counts=counts), pipes
+    return partial(CopyForwarder, loop, counts=counts), pipes

@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 
+from common.fairness import Share
 from common.forwarding import MakeForwarder
 from common.sockets import close_cleanly, close_with_reset, is_dead
 
@@ -17,6 +18,7 @@ class Joint:
     """Two forwarders over two sockets, which it owns.
 
     Args:
+        share: of the loop, for both ways together.
         on_end: called once, with an empty text if both directions have ended, or what went wrong.
     """
 
@@ -27,14 +29,15 @@ class Joint:
         one: socket.socket,
         other: socket.socket,
         make_forwarder: MakeForwarder,
+        share: Share,
         on_end: Callable[[str], None],
     ) -> None:
         self.ended = False
         self._on_end = on_end
         self._sockets = one, other
         self._ways = (
-            make_forwarder(one, other, self._way_ended),
-            make_forwarder(other, one, self._way_ended),
+            make_forwarder(one, other, share, self._way_ended),
+            make_forwarder(other, one, share, self._way_ended),
         )
 
     @property

@@ -135,8 +135,10 @@ class LinkPool:
                 careful = lack > 0 and (self._troubled or not self.first_login.is_set())
                 if careful:
                     allowed = int(not self._fresh)  # what one link is told, the others would be too
-                    if allowed and self._troubled and not await self._pause():
-                        continue
+                    if allowed and self._troubled:
+                        persists = await self._pause()
+                        if not persists or self._wanted() <= self.links:
+                            continue
                 for _ in range(0 if self._stopped else allowed):
                     self.links += 1
                     self._dials.append(anyio.current_time())
@@ -156,7 +158,7 @@ class LinkPool:
         return bool(self._dials) and anyio.current_time() < self._dials[-1] + STUCK_S
 
     async def _pause(self) -> bool:
-        """Sit the delay out, or the shortest one if a source waits; return whether to dial then.
+        """Sit the delay out, or the shortest one if a source waits; return whether trouble is left.
 
         Once an older dial has got through, all that is wanted can be dialled without a pause.
         """

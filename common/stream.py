@@ -20,7 +20,7 @@ from typing import Final, Literal
 
 from common import frames
 from common.channel import SILENT_HEARTBEATS, Channel
-from common.fairness import FAIRNESS, SHORT, SMALL_MESSAGE
+from common.fairness import FAIRNESS, SHORT
 from common.outcome import Outcome
 from common.scratch import scratch
 from common.sockets import check_soon, close_cleanly, close_with_reset, is_dead, was_reset
@@ -188,17 +188,15 @@ class Stream:
     # What the local connection reports
 
     def _on_local_readable(self) -> None:
-        who = self.channel.fd  # one for both ways
         try:
-            count = self.local.recv_into(_payload, _SHORT_CHUNK if FAIRNESS.short_turn(who) else 0)
+            count = self.local.recv_into(_payload, _SHORT_CHUNK if FAIRNESS.short_turns else 0)
         except BlockingIOError:
             return
         except OSError as error:
             self._fail_local(error)
             return
         if count:
-            if count <= SMALL_MESSAGE:
-                FAIRNESS.small_message(who)
+            self.channel.share.took(count)
             self.sent += count
             frames.HEADER.pack_into(_buffer, 0, _DATA_WORD | count)
             if not self.channel.write(_buffer[: _HEADER_SIZE + count]):

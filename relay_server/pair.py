@@ -6,10 +6,15 @@ import socket
 from collections.abc import Callable
 from typing import Final
 
+from common.fairness import Share
 from common.forwarding import MakeForwarder
+from common.frames import HEADER_SIZE
 from common.joint import Joint
+from common.session import RECORD_OVERHEAD
 from relay_server.matchmaker import Party
 
+SIGN_OF_LIFE: Final = HEADER_SIZE + RECORD_OVERHEAD
+"""Bytes on the wire of a PING or PONG."""
 LINGER_S: Final = 10.0
 """Seconds the second direction may go on after the first has ended: channels end as a whole."""
 
@@ -33,7 +38,13 @@ class Pair(Joint):
         on_end: Callable[[Pair, str], None],
         now: float,
     ) -> None:
-        super().__init__(one, other, make_forwarder, lambda reason: on_end(self, reason or "ended"))
+        super().__init__(
+            one,
+            other,
+            make_forwarder,
+            Share(ignored=SIGN_OF_LIFE),
+            lambda reason: on_end(self, reason or "ended"),
+        )
         self.parties = parties
         self.addresses = addresses
         self.moved_at = now

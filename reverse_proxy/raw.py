@@ -12,6 +12,7 @@ import socket
 from collections.abc import Callable
 
 from common.errors import ProtocolError
+from common.fairness import Share
 from common.forwarding import MakeForwarder
 from common.joint import Joint
 from common.link import Link
@@ -144,7 +145,7 @@ class RawJoiner:
             self._report(request, outcome, reason, (sent, received), started_at)
             self._on_end()
 
-        joint = Joint(near, far, self._make_forwarder, ended)
+        joint = Joint(near, far, self._make_forwarder, Share(), ended)
         self.joints.add(joint)
         joint.start()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final, Protocol
 
+from common.fairness import Share
 from common.scratch import scratch
 from common.sockets import is_dead, keep_alive, was_reset
 from relay_server.http.wires import BUFFER_SIZE, Wire
@@ -44,6 +45,7 @@ class Connection:
         """Whether the kernel has not taken all that was written."""
         self._loop = loop
         self._wire = wire
+        self._share = Share()
         self._fd = wire.sock.fileno()
         self._user = user
         self._heard_at = self._taken_at = loop.time()
@@ -126,6 +128,7 @@ class Connection:
         count = self._wire.read(_buffer)
         if count:
             self._heard_at = self._loop.time()
+            self._share.took(count)
             self._user.on_data(_buffer[:count])
         if self._wire.ended and not self._closed:
             self.stop_reading()

@@ -6,6 +6,7 @@ import contextlib
 import socket
 from typing import ClassVar, Final, Protocol
 
+from common.fairness import FAIRNESS, SHORT
 from common.scratch import scratch
 from common.session import PLAINTEXT_SIZE, Session
 from common.sockets import close_cleanly, close_with_reset
@@ -63,7 +64,7 @@ class PlainWire:
     def read(self, buffer: memoryview) -> int:
         """Read what there is into ``buffer``."""
         try:
-            count = self.sock.recv_into(buffer)
+            count = self.sock.recv_into(buffer, SHORT if FAIRNESS.short_turns else 0)
         except BlockingIOError:
             return 0
         except OSError as error:

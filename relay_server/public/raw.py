@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Final
 
 from common.addresses import HostPort
+from common.fairness import Share
 from common.forwarding import MakeForwarder
 from common.joint import Joint
 from common.outcome import Outcome
@@ -89,7 +90,7 @@ class RawVisitor:
         near = link.hand_over()
         end_with_reset(self._sock)
         keep_alive(near)
-        self._joint = Joint(self._sock, near, self._make_forwarder, self._ended)
+        self._joint = Joint(self._sock, near, self._make_forwarder, Share(), self._ended)
         self._joint.start()
 
     def fail(self, outcome: Outcome, detail: str) -> None:

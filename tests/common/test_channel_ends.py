@@ -170,8 +170,8 @@ def test_nothing_stays_registered_with_the_loop(kind: str) -> None:
             await b.far.send(data(b"x"))
             b.channel.abort()
             loop = asyncio.get_running_loop()
-            assert not loop.remove_reader(b.channel.fd)
-            assert not loop.remove_writer(b.channel.fd)
+            assert not loop.remove_reader(b.channel._fd)
+            assert not loop.remove_writer(b.channel._fd)
             b.far.close()
             assert not b.handler.lost
 

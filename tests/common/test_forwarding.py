@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common import forwarding
-from common.fairness import FAIRNESS, SHORT, SHORT_TURNS, SMALL_MESSAGE
+from common.fairness import FAIRNESS, SHORT, SHORT_TURNS, SMALL_MESSAGE, Share
 from common.forwarding import CopyForwarder, Forwarder, SpliceForwarder
 from common.pipes import Pipes, can_splice
 from common.sockets import close_with_reset
@@ -39,11 +39,11 @@ class Bench:
         self.forwarder: Forwarder
         if way == "splice":
             self.forwarder = SpliceForwarder(
-                loop, self.source, self.sink, self.ends.append, self.pipes, self.metrics
+                loop, self.source, self.sink, Share(), self.ends.append, self.pipes, self.metrics
             )
         else:
             self.forwarder = CopyForwarder(
-                loop, self.source, self.sink, self.ends.append, self.metrics
+                loop, self.source, self.sink, Share(), self.ends.append, self.metrics
             )
         self.to_send = bytearray()
         self.received = bytearray()
@@ -168,20 +168,22 @@ def test_an_idle_forwarder_holds_no_pipe(kind: str, way: str) -> None:
 def test_turns_are_short_while_small_messages_of_others_pass(kind: str, way: str) -> None:
     async def main() -> None:
         b = Bench(way)
-        others, both_ways = -2, min(b.source.fileno(), b.sink.fileno())
 
-        def moved_in_a_turn(small_message_of: int) -> int:
+        def moved_in_a_turn() -> int:
             b.near.send(pattern(300_000))
-            for _ in range(SHORT_TURNS):  # whatever was small before is long ago
-                FAIRNESS.short_turn(-3)
-            FAIRNESS.small_message(small_message_of)
             before = b.forwarder.moved
             b.forwarder._on_readable()
             return b.forwarder.moved - before
 
-        assert 0 < moved_in_a_turn(others) <= SMALL_MESSAGE + SHORT
-        await b.until(lambda: len(b.received) == b.forwarder.moved > SMALL_MESSAGE + SHORT, "all")
-        assert moved_in_a_turn(both_ways) > SMALL_MESSAGE + SHORT
+        Share().took(1)  # a stream of its own
+        assert 0 < moved_in_a_turn() <= SMALL_MESSAGE + SHORT
+        assert 0 < FAIRNESS.short_turns < SHORT_TURNS
+        await b.until(lambda: len(b.received) == b.forwarder.moved > 200_000, "all")
+        FAIRNESS.short_turns = 0
+        assert moved_in_a_turn() > SMALL_MESSAGE + SHORT
+        b.near.send(b"an acknowledgement")  # of the same stream
+        await b.until(lambda: b.received.endswith(b"acknowledgement"), "the message")
+        assert FAIRNESS.short_turns < 1
         await b.close()
 
     run(kind, main)
@@ -261,9 +263,11 @@ def test_both_directions_on_the_same_sockets(kind: str, way: str) -> None:
         back_ends: list[OSError | None] = []
         back: Forwarder
         if way == "splice":
-            back = SpliceForwarder(loop, b.sink, b.source, back_ends.append, b.pipes, b.metrics)
+            back = SpliceForwarder(
+                loop, b.sink, b.source, Share(), back_ends.append, b.pipes, b.metrics
+            )
         else:
-            back = CopyForwarder(loop, b.sink, b.source, back_ends.append, b.metrics)
+            back = CopyForwarder(loop, b.sink, b.source, Share(), back_ends.append, b.metrics)
         back.start()
         b.to_send += pattern(2 << 20)
         answer, got, ended = bytearray(pattern(3 << 20)), bytearray(), False

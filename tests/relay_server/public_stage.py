@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from unittest.mock import patch
 
 from common.addresses import HostPort
+from common.fairness import Share
 from common.forwarding import CopyForwarder, OnEnd
 from common.joined import Joined
 from common.key_options import KeyOptions
@@ -109,9 +110,9 @@ class Stage:
         self._visitors: list[socket.socket] = []
 
     def _make_forwarder(
-        self, source: socket.socket, sink: socket.socket, on_end: OnEnd
+        self, source: socket.socket, sink: socket.socket, share: Share, on_end: OnEnd
     ) -> CopyForwarder:
-        return CopyForwarder(self.loop, source, sink, on_end, self.metrics)
+        return CopyForwarder(self.loop, source, sink, share, on_end, self.metrics)
 
     @staticmethod
     def _no_client(sock: socket.socket, address: HostPort) -> None:

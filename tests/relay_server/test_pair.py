@@ -7,6 +7,7 @@ from typing import cast
 
 import pytest
 
+from common.fairness import Share
 from common.forwarding import Forwarder, OnEnd
 from common.sockets import close_with_reset
 from relay_server.matchmaker import Party
@@ -35,6 +36,7 @@ class Way:
 class Bench:
     def __init__(self) -> None:
         self.ways: list[Way] = []
+        self.shares: set[Share] = set()
         self.reasons: list[str] = []
         self.far, one = tcp_pair()
         other, self.there = tcp_pair()
@@ -49,8 +51,12 @@ class Bench:
         )
         self.pair.start()
         assert [each.started for each in self.ways] == [True, True]
+        assert len(self.shares) == 1, "both ways are one stream"
 
-    def _make(self, source: socket.socket, sink: socket.socket, on_end: OnEnd) -> Forwarder:
+    def _make(
+        self, source: socket.socket, sink: socket.socket, share: Share, on_end: OnEnd
+    ) -> Forwarder:
+        self.shares.add(share)
         self.ways.append(Way(source, sink, on_end))
         return cast("Forwarder", self.ways[-1])
 

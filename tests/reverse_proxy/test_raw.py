@@ -12,6 +12,7 @@ import pytest
 
 from common.addresses import HostPort
 from common.exposure_grammar import Exposure, parse_exposures
+from common.fairness import Share
 from common.forwarding import CopyForwarder, OnEnd
 from common.link import login
 from common.tls import unwrap
@@ -56,9 +57,9 @@ class Bench:
         return VisitorsHouse(self.loop, self.metrics, exposures)
 
     def _make_forwarder(
-        self, source: socket.socket, sink: socket.socket, on_end: OnEnd
+        self, source: socket.socket, sink: socket.socket, share: Share, on_end: OnEnd
     ) -> CopyForwarder:
-        return CopyForwarder(self.loop, source, sink, on_end, self.metrics)
+        return CopyForwarder(self.loop, source, sink, share, on_end, self.metrics)
 
     def _ended(self) -> None:
         self.ends += 1
