@@ -80,6 +80,7 @@ class Grounds:
 
     def _web(self, name: str) -> Address:
         program = find_program("nginx")
+        find_program("wrk")  # without it there is nobody to ask for anything
         room = self._directory / name
         room.mkdir()
         (port,) = free_ports(1)

@@ -55,6 +55,9 @@ METRICS: Final = {
     "loaded_p99": Metric(
         "Ping-pong beside a stream of bulk data, p99", "µs", 1, brief="p99 beside bulk"
     ),
+    "loaded_bulk": Metric(
+        "That stream of bulk data meanwhile", "Gbit/s", 2, True, brief="bulk beside ping-pong"
+    ),
     "connections": Metric("New connections", "1/s", 0, True, brief="connections/s"),
     "cpu_per_10000": Metric(
         "CPU of all its programs, 10,000 connections", "s", 2, brief="CPU, connections"
@@ -70,6 +73,9 @@ METRICS: Final = {
     ),
     "first_byte_p99": Metric(
         "From connect to the first byte, p99", "ms", 3, brief="first byte p99"
+    ),
+    "far_connections": Metric(
+        "New connections, 16 at a time, paths of 50 ms", "1/s", 0, True, brief="connections/s, far"
     ),
     "far_first_byte_p50": Metric(
         "From connect to the first byte, paths of 50 ms, p50", "ms", 1, brief="first byte p50, far"

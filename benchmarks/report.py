@@ -31,8 +31,8 @@ OVERVIEW: Final = (
     ),
     (
         "Latency and requests",
-        "p50 p99 p999 loaded_p50 loaded_p99 first_byte_p50 first_byte_p99 "
-        "far_first_byte_p50 requests_1 requests requests_256 datagrams",
+        "p50 p99 p999 loaded_p50 loaded_p99 loaded_bulk first_byte_p50 first_byte_p99 "
+        "far_connections far_first_byte_p50 requests_1 requests requests_256 datagrams",
     ),
 )
 """What stands side by side, ratios only."""

@@ -74,6 +74,7 @@ def _against_peers(system: str, name: str) -> tuple[Target, ...]:
             ("new connections per second", "connections", True, True),
             ("connect to first byte, p50", "first_byte_p50", False, True),
             ("the same on paths of 50 ms", "far_first_byte_p50", False, True),
+            ("new connections per second there", "far_connections", True, True),
             ("relay CPU per GB", "relay_cpu_per_gb", False, True),
             ("64-byte ping-pong, p50", "p50", False, False),
             ("HTTP requests, 64 connections", "requests", True, False),

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import mmap
 import os
+import struct
 import time
 from collections.abc import Sequence
 from typing import Final
 
 from benchmarks.load.crew import wait_until, work_together
-from benchmarks.load.streams import download
 from benchmarks.load.talk import (
+    DISCARD,
+    DOWNLOAD,
     ECHO,
     HEAD_SIZE,
     REQUEST,
-    STALLED_S,
     Address,
     Figures,
     connect_to,
@@ -24,7 +26,8 @@ from benchmarks.load.talk import (
 GROWTH_S: Final = 0.3
 """Seconds that are not counted while connections are opened: pools grow, tickets are exchanged."""
 WARM_UP_SHARE: Final = 0.3
-"""What is not counted elsewhere, as a share of the run."""
+"""What is not counted in any case, as a share of the run."""
+_MOVED: Final = struct.Struct("Q")
 
 
 def pingpong(address: Address, seconds: float, count: int) -> Figures:  # noqa: ARG001
@@ -49,20 +52,34 @@ def pingpong(address: Address, seconds: float, count: int) -> Figures:  # noqa: 
 
 
 def beside_bulk(address: Address, seconds: float, count: int) -> Figures:
-    """Do the same while a stream of bulk data comes in on another connection.
+    """Do the same while a stream of bulk data comes in on another connection, and measure both.
 
     Whoever has called ends the process that receives it.
     """
+    moved = mmap.mmap(-1, _MOVED.size)
     child = os.fork()
     if child == 0:
         try:
-            download(address, seconds + STALLED_S, 1)
+            _take_in(address, moved)
         finally:
             os._exit(1)
+    began = time.perf_counter()
     figures = pingpong(address, seconds, count)
+    taken_s = time.perf_counter() - began
     if os.waitpid(child, os.WNOHANG) != (0, 0):
         raise SystemExit("the bulk stream has ended")
-    return figures
+    return {**figures, "bytes": _MOVED.unpack(moved[:])[0], "seconds": taken_s}
+
+
+def _take_in(address: Address, moved: mmap.mmap) -> None:
+    """Receive bulk data until killed; tell in ``moved`` how many bytes so far."""
+    buffer = bytearray(1024 * 1024)
+    count = 0
+    with connect_to(address) as sock:
+        sock.sendall(head(DOWNLOAD))
+        while taken := sock.recv_into(buffer, 0, DISCARD):
+            count += taken
+            _MOVED.pack_into(moved, 0, count)
 
 
 def first_byte(address: Address, seconds: float, count: int) -> Figures:  # noqa: ARG001
@@ -87,18 +104,23 @@ def connect(address: Address, seconds: float, count: int) -> Figures:
     done = work_together(
         count, lambda number, begin: _open_many(address, f"127.0.0.{2 + number}", begin, seconds)
     )
-    counted, total = (sum(each) for each in zip(*done, strict=True))
-    return {"connections": counted, "total": total, "seconds": seconds}
+    times = [time for _, *each in done for time in each]
+    if not times:
+        raise SystemExit("not one connection was served after the warm-up")
+    total = sum(each[0] for each in done)
+    counted = {"connections": len(times), "total": total, "seconds": seconds}
+    return {**counted, **_percentiles(times)}
 
 
-def _open_many(address: Address, source: str, begin: float, seconds: float) -> tuple[int, int]:
-    """Return how many connections were served after the warm-up, and in all."""
+def _open_many(address: Address, source: str, begin: float, seconds: float) -> list[float]:
+    """Return how many connections were served, and the times in ns of those after the warm-up."""
     data = head(REQUEST)
     clock = time.perf_counter
     wait_until(begin)
-    counted_from = begin + GROWTH_S
+    counted_from = begin + max(GROWTH_S, WARM_UP_SHARE * seconds)
     until = counted_from + seconds
-    counted = total = 0
+    total = 0
+    times: list[float] = []
     while (now := clock()) < until:
         # A source address of its own for each worker, or the ports run out (TIME-WAIT).
         with connect_to(address, source) as sock:
@@ -106,11 +128,12 @@ def _open_many(address: Address, source: str, begin: float, seconds: float) -> t
             if receive_exactly(sock, HEAD_SIZE) != data:
                 raise SystemExit("a wrong reply, or none")
         total += 1
-        counted += now >= counted_from
-    return counted, total
+        if now >= counted_from:
+            times.append((clock() - now) * 1e9)
+    return [total, *times]
 
 
-def _percentiles(times: Sequence[int]) -> Figures:
+def _percentiles(times: Sequence[float]) -> Figures:
     ordered = sorted(times)
     return {
         name: ordered[min(int(len(ordered) * share), len(ordered) - 1)] / 1e3

@@ -10,7 +10,7 @@ from benchmarks.workloads.bulk import bulk, bulk_many
 from benchmarks.workloads.connections import (
     FAR_LENGTHS,
     connections,
-    far_first_byte,
+    far_connections,
     first_byte,
 )
 from benchmarks.workloads.http import http_requests
@@ -30,8 +30,8 @@ WORKLOADS: Final[dict[str, Workload]] = {
     "http-256": Workload(
         "HTTP, 256 connections", http_requests(256, "requests_256"), Cost(1, 0.6), "web"
     ),
-    "far-first-byte": Workload(
-        "time to first byte, 50 ms path", far_first_byte, Cost(1.3 * FAR_LENGTHS, 0.15), "far"
+    "far-connections": Workload(
+        "new connections, 50 ms path", far_connections, Cost(1.3 * FAR_LENGTHS, 0.3), "far"
     ),
     "udp": Workload("datagrams", datagrams, Cost(1, 0.05), "udp"),
     "memory": Workload("memory", memory, Cost(0, 5.0), "crowd", fresh=True),

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Final
 
 from benchmarks.metrics import Figures
-from benchmarks.processes import UnavailableError, find_program
+from benchmarks.processes import find_program
 from benchmarks.systems.base import Address, System
 from benchmarks.workloads.base import RunError, cpu_figures, cpu_of
 
@@ -31,12 +31,8 @@ def http_requests(connections: int, name: str) -> Callable[[System, float], Figu
     """Return what measures requests per second, as metric ``name``, and their CPU time."""
 
     def measure(system: System, seconds: float) -> Figures:
-        try:
-            wrk = find_program("wrk")
-        except UnavailableError as error:
-            raise RunError(str(error)) from None
         host, port = system.address
-        command = [wrk, "-t1", f"-c{connections}", f"-d{FOREVER}"]
+        command = [find_program("wrk"), "-t1", f"-c{connections}", f"-d{FOREVER}"]
         command += ["-H", f"Host: {system.http_host}", f"http://{host}:{port}/"]
         kept = _wait_calm(system.place.destination)
         with subprocess.Popen(

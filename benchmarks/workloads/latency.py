@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from benchmarks.metrics import Figures
 from benchmarks.systems.base import System
-from benchmarks.workloads.base import run_client
+from benchmarks.workloads.base import GB, run_client
 
 
 def pingpong(system: System, seconds: float) -> Figures:
@@ -14,6 +14,7 @@ def pingpong(system: System, seconds: float) -> Figures:
 
 
 def beside_bulk(system: System, seconds: float) -> Figures:
-    """Return p50 and p99 while a stream of bulk data comes in on another connection."""
+    """Return p50 and p99 beside a stream of bulk data on another connection, and its Gbit/s."""
     counted, _ = run_client(system, "beside_bulk", seconds)
-    return {f"loaded_{name}": counted[f"{name}_us"] for name in ("p50", "p99")}
+    figures = {f"loaded_{name}": counted[f"{name}_us"] for name in ("p50", "p99")}
+    return {**figures, "loaded_bulk": counted["bytes"] * 8 / counted["seconds"] / GB}
