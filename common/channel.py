@@ -379,3 +379,17 @@ def log_idle_loss(log: logging.Logger, partner: bytes, reason: str) -> None:
         partner=PublicKey(partner).fingerprint if partner else "the relay",
         reason=reason,
     )
+
+
+def lose_untrusted(log: logging.Logger, channel: Channel, partner: bytes) -> None:
+    """End a channel, its stream included, because its partner's key has expired or was removed."""
+    reason = "the partner's key is no longer trusted"
+    event(
+        log,
+        logging.WARNING,
+        "channel closed",
+        budget_key="channel of a key that is no longer trusted",
+        partner=PublicKey(partner).fingerprint,
+        reason=reason,
+    )
+    channel.lose(reason)

@@ -32,7 +32,7 @@ codec is sans-IO: bytes in, frames out; DATA is passed through without a copy.
 from __future__ import annotations
 
 import struct
-from typing import Annotated, Final, Literal, TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias, TypeVar
 
 import msgspec
 
@@ -132,6 +132,8 @@ class Refused(msgspec.Struct, array_like=True, frozen=True):
     detail: Sentence
 
 
+_Message = TypeVar("_Message")
+
 _encoder = msgspec.msgpack.Encoder()
 _open_decoder = msgspec.msgpack.Decoder(Open)
 _refused_decoder = msgspec.msgpack.Decoder(Refused)
@@ -166,10 +168,7 @@ def decode_open(payload: bytes) -> Open:
     Raises:
         ProtocolError: the payload is not an ``Open``.
     """
-    try:
-        return _open_decoder.decode(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ProtocolError(f"not an OPEN frame: {error}") from None
+    return _decode(_open_decoder, payload, "an OPEN")
 
 
 def decode_refused(payload: bytes) -> Refused:
@@ -178,10 +177,14 @@ def decode_refused(payload: bytes) -> Refused:
     Raises:
         ProtocolError: the payload is not a ``Refused``.
     """
+    return _decode(_refused_decoder, payload, "a REFUSED")
+
+
+def _decode(decoder: msgspec.msgpack.Decoder[_Message], payload: bytes, kind: str) -> _Message:
     try:
-        return _refused_decoder.decode(payload)
+        return decoder.decode(payload)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ProtocolError(f"not a REFUSED frame: {error}") from None
+        raise ProtocolError(f"not {kind} frame: {error}") from None
 
 
 def encode_visit(message: Visit) -> bytes:
@@ -211,10 +214,7 @@ def decode_visit(payload: bytes) -> Visit:
     Raises:
         ProtocolError: the payload is not a ``Visit``.
     """
-    try:
-        return _visit_decoder.decode(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ProtocolError(f"not a VISIT frame: {error}") from None
+    return _decode(_visit_decoder, payload, "a VISIT")
 
 
 def decode_flow(payload: bytes) -> Flow:
@@ -223,10 +223,7 @@ def decode_flow(payload: bytes) -> Flow:
     Raises:
         ProtocolError: the payload is not a ``Flow``.
     """
-    try:
-        return _flow_decoder.decode(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ProtocolError(f"not a FLOW frame: {error}") from None
+    return _decode(_flow_decoder, payload, "a FLOW")
 
 
 def flow_id(payload: bytes) -> int:

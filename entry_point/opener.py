@@ -10,13 +10,12 @@ from collections.abc import Callable, Iterable
 import anyio
 
 from common.addresses import HostPort
+from common.channel import lose_untrusted
 from common.client import new_backoff
 from common.joined import Joined
-from common.keys import PublicKey
 from common.line import Account
 from common.link import Client
 from common.link_pool import LinkPool
-from common.logs import event
 from common.pair_joiner import PairJoiner
 from common.pool import PoolSize
 from common.switchboard import Caller, Switchboard
@@ -126,16 +125,7 @@ class Opener:
     def drop_untrusted(self, relay: Relay) -> None:
         """End the channels, streams included, whose partner's key has expired or was removed."""
         for line in [each for each in relay.lines if not self._trusted(each.partner)]:
-            reason = "the partner's key is no longer trusted"
-            event(
-                log,
-                logging.WARNING,
-                "channel closed",
-                budget_key="channel of a key that is no longer trusted",
-                partner=PublicKey(line.partner).fingerprint,
-                reason=reason,
-            )
-            line.channel.lose(reason)
+            lose_untrusted(log, line.channel, line.partner)
 
     def stop(self) -> None:
         """Drain: dial no more, close idle channels; sources that wait are told now."""

@@ -11,12 +11,11 @@ import anyio
 
 from common import frames
 from common.addresses import HostPort
+from common.channel import lose_untrusted
 from common.client import Partners, new_backoff
 from common.joined import Joined
-from common.keys import PublicKey
 from common.link import Client
 from common.link_pool import LinkPool
-from common.logs import event
 from common.outcome import Outcome
 from common.pair_joiner import PairJoiner
 from common.pool import HighWater, PoolSize
@@ -165,16 +164,7 @@ class Acceptor:
 
     def _drop_untrusted(self, relay: Relay) -> None:
         for desk in [each for each in relay.desks if self._partners.get(each.partner) is None]:
-            reason = "the partner's key is no longer trusted"
-            event(
-                log,
-                logging.WARNING,
-                "channel closed",
-                budget_key="channel of a key that is no longer trusted",
-                partner=PublicKey(desk.partner).fingerprint,
-                reason=reason,
-            )
-            desk.channel.lose(reason)
+            lose_untrusted(log, desk.channel, desk.partner)
 
     def _wanted(self, relay: Relay, backlog: int) -> int:
         channels = len(relay.desks) + relay.pool.joining
