@@ -133,8 +133,8 @@ def test_a_spoilt_certificate_is_an_error_of_its_user(tmp_path: Path) -> None:
 
 
 DEEP = b"\x91" * 1500 + b"\xc0"
-"""Arrays in arrays, as a field that a later version might have appended: a reader ignores it, or (as
-Python 3.11 does) cannot go so deep; then it is the peer's error, and no other exception."""
+"""Arrays in arrays, as a field that a later version might have appended: a reader ignores it, or
+(Python 3.11) cannot go so deep; then it is the peer's error, and no other exception."""
 
 
 @pytest.mark.parametrize("message", [Ping(), Ready(), Denied("code", "detail")], ids=repr)

@@ -182,7 +182,7 @@ class TestTerminal:
 
     @staticmethod
     def _read(terminal: int, last: bytes) -> bytes:
-        """Read on; press Ctrl-C again, as a person would, if the first came just before the read."""
+        """Read on; press Ctrl-C again, as a person would, if the first came too early."""
         while last == b"\x03" and not select.select([terminal], [], [], 2)[0]:
             os.write(terminal, last)
         return os.read(terminal, 1024)
