@@ -28,8 +28,10 @@ from common.tls import link_context
 from common.wire import ALPN, VERSION, Hello, Message, encode, trust_messages
 from gen_cert.ed25519 import random_seed
 
-PATIENCE_S = 15.0
-"""The relay's longest deadline for a stranger is 10 s; nothing here may wait for ever."""
+CONNECT_S = 15.0
+"""Nothing is far on loopback, but with the lowest priority a busy machine lets us wait."""
+PATIENCE_S = 30.0
+"""The relay's longest deadline for a stranger is 10 s; who waits for so long is forgotten."""
 
 
 class Cut(Exception):  # noqa: N818 - no error
@@ -44,6 +46,12 @@ class Attackers:
         sources: how many addresses, from 127.0.0.1 on, they come from.
         identity: the key that the relay knows, or one that it does not know.
         certificate: the relay's, as a file.
+
+    Attributes:
+        tried: how often one of them came.
+        unreached: how many of these found no way to the relay.
+        forgotten: how many were neither served nor thrown out within ``PATIENCE_S``.
+        heard: how many the relay said something to at the end of what they had to say.
     """
 
     def __init__(
@@ -53,8 +61,7 @@ class Attackers:
         self._identity = identity
         self._context = link_context(identity, certificate)
         self.random = random.Random(seed)
-        self.tried = 0
-        self.unreached = 0
+        self.tried = self.unreached = self.forgotten = self.heard = 0
         self._whole = 0  # bytes that a client sends from its first to the end of HELLO
         self.first_flight = first_flight()
 
@@ -67,7 +74,12 @@ class Attackers:
         self.tried += 1
         try:
             sock.bind((f"127.0.0.{1 + self.tried % self._sources}", 0))
-            await loop.sock_connect(sock, (self._relay.host, self._relay.port))
+            async with asyncio.timeout(CONNECT_S):
+                await loop.sock_connect(sock, (self._relay.host, self._relay.port))
+        except OSError as error:
+            sock.close()
+            self.unreached += 1
+            raise ConnectionError(str(error)) from None  # of all kinds, a time-out too
         except BaseException:
             sock.close()
             raise
@@ -76,13 +88,13 @@ class Attackers:
     async def silent(self) -> None:
         """Say nothing, until thrown out."""
         with await self.connect() as sock:
-            await until_end(sock)
+            await self._until_end(sock)
 
     async def drip(self) -> None:
         """Say one byte of a good first flight a second."""
         loop = asyncio.get_running_loop()
         with await self.connect() as sock:
-            end = asyncio.ensure_future(until_end(sock))
+            end = asyncio.ensure_future(self._until_end(sock))
             try:
                 for byte in self.first_flight:
                     await loop.sock_sendall(sock, bytes([byte]))
@@ -107,26 +119,27 @@ class Attackers:
         ]
         with await self.connect() as sock:
             await asyncio.get_running_loop().sock_sendall(sock, self.random.choice(words))
-            await until_end(sock)
+            await self._until_end(sock)
 
     async def hello(self) -> None:
         """Have the relay answer a ClientHello, and go: no work at all on this side."""
         loop = asyncio.get_running_loop()
         with await self.connect() as sock:
             await loop.sock_sendall(sock, self.first_flight)
-            await loop.sock_recv(sock, 65536)
+            if await loop.sock_recv(sock, 65536):
+                self.heard += 1
 
     async def stuck(self) -> None:
         """Say hello, and then nothing: the relay keeps a session for it."""
         with await self.connect() as sock:
             await asyncio.get_running_loop().sock_sendall(sock, self.first_flight)
-            await until_end(sock)
+            await self._until_end(sock)
 
     async def login(self) -> None:
         """Go all the way to the verdict with the key given: DENIED, if it is nobody's."""
         with await self.connect() as sock:
             await self._introduce(sock, sys.maxsize)
-            await until_end(sock)
+            await self._until_end(sock)
 
     async def churn(self) -> None:
         """Begin as a client does, stop after any byte, and go in one of three ways."""
@@ -142,7 +155,15 @@ class Attackers:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 0, 0))
                 sock.shutdown(socket.SHUT_WR)
             if way == "FIN, and wait":
-                await until_end(sock)
+                await self._until_end(sock)
+
+    async def _until_end(self, sock: socket.socket) -> None:
+        """Read until the relay ends the connection."""
+        loop = asyncio.get_running_loop()
+        if await loop.sock_recv(sock, 65536):
+            self.heard += 1
+            while await loop.sock_recv(sock, 65536):
+                pass
 
     async def _introduce(self, sock: socket.socket, budget: int) -> int:
         """Be a client up to HELLO, or until ``budget`` bytes are sent; return how many were."""
@@ -175,13 +196,6 @@ class Attackers:
         tls.write(b"".join(map(encode, greeting)))
         await flush()
         return sent
-
-
-async def until_end(sock: socket.socket) -> None:
-    """Read until the relay ends the connection."""
-    loop = asyncio.get_running_loop()
-    while await loop.sock_recv(sock, 65536):
-        pass
 
 
 def first_flight() -> bytes:
@@ -218,8 +232,9 @@ async def attack(attackers: Attackers, once: Callable[[], Awaitable[None]], coun
             try:
                 async with asyncio.timeout(PATIENCE_S):
                     await once()
-            except (OSError, TimeoutError, ssl.SSLError):
-                attackers.unreached += 1
+            except TimeoutError:
+                attackers.forgotten += 1
+            except OSError:  # not reached, or thrown out; of TLS, too
                 await asyncio.sleep(0)
 
     def watch() -> None:
@@ -255,7 +270,8 @@ def main() -> None:
         arguments.relay, arguments.sources, identity, arguments.certificate, arguments.seed
     )
     asyncio.run(attack(attackers, KINDS[arguments.kind](attackers), arguments.count))
-    print(json.dumps({"tried": attackers.tried, "unreached": attackers.unreached}), flush=True)
+    counts = ("tried", "unreached", "forgotten", "heard")
+    print(json.dumps({each: getattr(attackers, each) for each in counts}), flush=True)
 
 
 if __name__ == "__main__":

@@ -29,12 +29,10 @@ GAUGES = (
     "visitor_channels",
     "tasks",
 )
-SLACK = 4
-"""Descriptors that are made once and do not grow."""
 
 
 class Books:
-    """What programs held at the beginning.
+    """What programs held at the beginning, once each had done what it makes descriptors for once.
 
     Args:
         programs: must stay the same processes until :meth:`balance`.
@@ -74,8 +72,8 @@ class Books:
 
 
 def held(program: Program) -> dict[str, float]:
-    """Return what a program holds now: its gauges, and its descriptors."""
-    metrics = program.metrics()
+    """Return what a program holds now: its gauges, if it has any, and its descriptors."""
+    metrics = program.metrics() if "metrics " in program.ready() else {}
     found = {name: metrics[name] for name in GAUGES if name in metrics}
     return found | {"descriptors": descriptors(program)}
 
@@ -108,5 +106,5 @@ def _differences(before: dict[str, float], now: dict[str, float]) -> list[str]:
     return [
         f"{name} {before[name]:g} -> {value:g}"
         for name, value in now.items()
-        if (value > before[name] + SLACK if name == "descriptors" else value != before[name])
+        if (value > before[name] if name == "descriptors" else value != before[name])
     ]

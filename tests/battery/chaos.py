@@ -66,11 +66,13 @@ class Seen:
 
     Attributes:
         struck: whether it was cut at its offset, or bits of it were inverted.
+        over: whether it has ended.
     """
 
     up: int = 0
     down: int = 0
     struck: bool = False
+    over: bool = False
 
 
 class ChaosProxy:
@@ -166,7 +168,12 @@ class ChaosProxy:
         seen = Seen()
         up, down = self.choose(len(self.seen))
         self.seen.append(seen)
-        self._spawn(self._serve(sock, seen, up, down)).add_done_callback(lambda _: sock.close())
+
+        def ended(_: object) -> None:
+            seen.over = True
+            sock.close()
+
+        self._spawn(self._serve(sock, seen, up, down)).add_done_callback(ended)
 
     async def _serve(self, near: socket.socket, seen: Seen, up: Weather, down: Weather) -> None:
         far = socket.socket(socket.AF_INET6 if ":" in self.target.host else socket.AF_INET)

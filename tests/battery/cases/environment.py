@@ -55,17 +55,19 @@ def name_fails(battery: Battery) -> str:
             each.wait_log(f"cannot resolve the relay's name {NAME}: Temporary failure in name")
         names.failing = False
         first_s = programs.first_stream()
-        books = Books(clients)
+        books = Books(programs.programs)
         names.failing = True
         with programs.talks("busy", "idle") as (busy, idle):
             idle.talk()
             busy.go_on()
             idle.go_on()
             carried = busy.finish() + idle.finish()
+        lost_relay = programs.relay
         with programs.talks("idle") as (lost,):
-            programs.relay.signal(signal.SIGKILL)
+            lost_relay.signal(signal.SIGKILL)
             lost.aborted_after(time.monotonic(), SLACK_S)
         programs.start_relay()
+        books.succeed(lost_relay, programs.relay)
         for each in clients:
             seen = each.metric("failures")
             each.wait_metric("failures", lambda now, seen=seen: now > seen)  # type: ignore[misc]
@@ -80,9 +82,14 @@ def name_fails(battery: Battery) -> str:
 
 @case("names: the name server is silent", quick=False)
 def name_server_silent(battery: Battery) -> str:
-    """The message says so; a client ends although a question is open; an answer is enough."""
+    """The message says so; a client ends although a question is open; an answer is enough.
+
+    Clients that have been through it hold what those did that had a name from the beginning.
+    """
     with named(battery) as (programs, names):
-        programs.start_relay()
+        programs.start()
+        before, books = programs.programs, Books(programs.programs)
+        programs.end_clients()
         names.silent = frozenset({A, AAAA})
         programs.start_clients()
         for each in (programs.reverse_proxy, programs.entry_point):
@@ -92,8 +99,11 @@ def name_server_silent(battery: Battery) -> str:
         assert programs.entry_point.wait(10) == 0
         end_s = time.monotonic() - begin
         names.silent = frozenset()
-        programs.start_clients()
+        programs.start_entry_point()
         first_s = programs.first_stream()
+        for old, new in zip(before[1:], programs.programs[1:], strict=True):
+            books.succeed(old, new)
+        books.balance()
     return f"a client ended in {end_s:.1f} s; a stream {first_s:.1f} s after the name came"
 
 
@@ -102,14 +112,19 @@ def half_silent(battery: Battery) -> str:
     """The name server does not answer for the other one at all, as broken ones do."""
     times = []
     with named(battery) as (programs, names):
-        programs.start_relay()
+        programs.start()
+        books = Books(programs.programs)
         for kind, name in ((AAAA, "AAAA"), (A, "A"))[: battery.size(quick=1, full=2)]:
+            before = programs.programs
+            programs.end_clients()
             names.silent = frozenset({kind})
             programs.start_clients()
             first_s = programs.first_stream()
             assert first_s < 8, f"the first stream took {first_s:.1f} s"
             times.append(f"no {name}: {first_s:.1f} s")
-            programs.end_clients()
+            for old, new in zip(before[1:], programs.programs[1:], strict=True):
+                books.succeed(old, new)
+            books.balance()
     return f"from the start to the first stream, {', '.join(times)}"
 
 
@@ -118,14 +133,14 @@ def relay_moves(battery: Battery) -> str:
     """The machine is gone without a word; another one has its name, key and certificate."""
     with named(battery, "other") as (programs, names):
         programs.start()
-        clients = [programs.reverse_proxy, programs.entry_point]
-        books = Books(clients)
+        first, books = programs.relay, Books(programs.programs)
         with programs.talks("idle", "busy") as talks:
             programs.net.unplug(programs.net["relay"])
             begin = time.monotonic()
             other = programs.net["other"]
             names.records[NAME] = [other.v4]
             programs.start_relay("other")
+            books.succeed(first, programs.relay)
             limit_s = 3 * programs.heartbeat_s + SLACK_S
             for each in talks:
                 each.aborted_after(begin, limit_s)
@@ -142,6 +157,7 @@ def dead_family(battery: Battery) -> str:
     with named(battery) as (programs, _):
         net = programs.net
         programs.start_relay()
+        relay_books = Books([programs.relay])
         ways = [(6, "blackhole"), (6, "unreachable"), (4, "blackhole"), (4, "unreachable")]
         for family, how in ways[: battery.size(quick=1, full=4)]:
             for site in ("exit", "entry"):
@@ -151,6 +167,7 @@ def dead_family(battery: Battery) -> str:
             times.append(f"IPv{family} {how} {first_s:.1f} s")
             net.heal()
             programs.end_clients()
+        relay_books.balance()
         programs.start_clients()
         programs.first_stream()
         books = Books(programs.programs)
@@ -181,14 +198,16 @@ def clock_jumps(battery: Battery) -> str:
                 calm_after(rest, lambda each=each: suite.set_ahead(each * HOUR_S))  # type: ignore[misc]
                 busy.go_on()
                 log_in_anew(entry_point, entrance[0])
-                shown = last_time(entry_point) - time.time() - each * HOUR_S
-                assert abs(shown) < 60, f"the clock shows {shown:.0f} s too much"
+                wait_for(
+                    lambda each=each: abs(off_by(entry_point, each)) < 60,  # type: ignore[misc]
+                    f"the clock shows {off_by(entry_point, each):.0f} s too much",
+                )
             for years, words in (
                 (2, "has expired; make a new one"),
                 (-2, "is not yet valid; this"),
             ):
                 suite.set_ahead(years * 8766 * HOUR_S)
-                with crowd(entrance[0]):
+                with crowd(entry_point, entrance[0]):
                     entry_point.wait_log(f"verify failed: certificate {words}")
             idle.talk()
             busy.go_on()
@@ -259,10 +278,11 @@ def calm_after(rest: dict[Program, dict[str, float]], jump: Callable[[], None]) 
 
 
 @contextmanager
-def crowd(entrance: HostPort) -> Iterator[None]:
-    """Hold more streams at once than there are channels."""
+def crowd(entry_point: Program, entrance: HostPort) -> Iterator[None]:
+    """Hold more streams at once than there are channels, those of an earlier crowd too."""
+    now = entry_point.metrics()
     with ExitStack() as stack:
-        for _ in range(6):
+        for _ in range(int(now["channels_idle"] + now["streams_open"]) + 6):
             stack.enter_context(connected(entrance))
         yield
 
@@ -270,15 +290,11 @@ def crowd(entrance: HostPort) -> Iterator[None]:
 def log_in_anew(entry_point: Program, entrance: HostPort) -> None:
     """Need more channels than there are until new ones are made."""
     seen = entry_point.metric("logins")
-
-    def more() -> bool:
-        with crowd(entrance):
-            return entry_point.metric("logins") > seen
-
-    wait_for(more, "a new login", step_s=0.1)
+    with crowd(entry_point, entrance):
+        entry_point.wait_metric("logins", lambda now: now > seen)
 
 
-def last_time(program: Program) -> float:
-    """Return the time of the last line of its log."""
+def off_by(program: Program, hours: int) -> float:
+    """Return how far the last line of its log is from the time, if that were ``hours`` ahead."""
     lines = re.findall(r"^\S+Z(?= )", program.log, re.MULTILINE)
-    return datetime.fromisoformat(lines[-1]).timestamp()
+    return datetime.fromisoformat(lines[-1]).timestamp() - time.time() - hours * HOUR_S

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from random import Random
 
 from common.addresses import HostPort
 from tests.battery.bench import Battery
@@ -114,6 +115,8 @@ def busy(battery: Battery, here: Site, ways: int) -> Iterator[None]:
     Those must have been aborted when the block ends.
     """
     workers = battery.size(quick=WORKERS, full=2 * WORKERS)
+    # One for each: whose turn it is, is not in the seed.
+    chances = [Random(battery.random.randbytes(16)) for _ in range(workers)]
     endless = {each for each in range(1, workers, 2) if each // 2 % len(here.entrances) < ways}
     count = len(endless)
 
@@ -121,7 +124,7 @@ def busy(battery: Battery, here: Site, ways: int) -> Iterator[None]:
         if worker in endless:
             endless.remove(worker)
             return ENDLESS, ENDLESS
-        return battery.random.randrange(MIB), battery.random.randrange(MIB)
+        return chances[worker].randrange(MIB), chances[worker].randrange(MIB)
 
     here.ledger.endless.clear()
     load = Load(here.ledger, here.entrances, workers, sizes)
@@ -285,6 +288,7 @@ def herd(battery: Battery, count: int, down_s: float, sources: int) -> str:
         port = free_port()
         patient = ("--heartbeat", "10")  # the default: the crowd's loop is a busy one
         relay = suite.relay(*patient, port=port)
+        empty = Books([relay])
         crowd = suite.start(
             "tests.battery.crowd", f"127.0.0.1:{port}", str(count), "8", str(sources)
         )
@@ -292,14 +296,19 @@ def herd(battery: Battery, count: int, down_s: float, sources: int) -> str:
         pairs = count // 2 * 8
         relay.wait_metric("pairs_open", lambda open_: open_ == pairs, 120)
         relay.wait_metric("clients", lambda there: there == count)
+        relay.wait_metric("links_pending", lambda count: count == pairs, 120)
+        full = Books([relay, crowd])
         lines = len(crowd.lines)
         relay.signal(signal.SIGKILL)
         relay.wait()
         until = time.monotonic() + down_s
         wait_for(lambda: time.monotonic() > until, "the end of the outage", down_s + 5)
         earliest = time.monotonic() + 0.1  # no program starts so fast: what comes before was said
-        relay = suite.relay(*patient, port=port)  # by the relay that is dead
+        successor = suite.relay(*patient, port=port)  # by the relay that is dead
         began = time.monotonic()
+        for books in (empty, full):
+            books.succeed(relay, successor)
+        relay = successor
 
         def back() -> list[float]:
             words = [line.split() for line in crowd.lines[lines:]]
@@ -315,15 +324,19 @@ def herd(battery: Battery, count: int, down_s: float, sources: int) -> str:
         evicted = relay.metric("connections_evicted")
         begun = min(0.0, *back())  # it may take a while until its ready line is read
         seconds = [each - begun for each in back()]
+        together = max(sum(1 for each in seconds if start <= each < start + 1) for start in seconds)
         places = f"{sources} address{'es' * (sources > 1)}"
         figure = (
             f"{count} clients at {places}, {pairs} channels; the first back {seconds[0]:.1f} s,"
             f" half {seconds[count // 2]:.1f} s, all {seconds[-1]:.1f} s after it, all channels"
-            f" {healed:.1f} s; {evicted:.0f} evicted; a second: {histogram(seconds)}"
+            f" {healed:.1f} s; {evicted:.0f} evicted; at most {together} within"
+            f" a second; in each: {histogram(seconds)}"
         )
         assert evicted == 0 or sources == 1, figure
-        together = max(sum(1 for each in seconds if start <= each < start + 1) for start in seconds)
         assert down_s < 5 or together <= max(count // 3, 6), figure
+        full.balance()
+        crowd.kill()
+        empty.balance()
     return figure
 
 

@@ -19,10 +19,15 @@ QUICK_S = 10.0
 CLIENTS = ("--pool", "8", "--pool-linger", "5")
 AT_ONCE = 16
 LARGEST = 4 * MIB
-MEMORY_SLACK_KIB = 4 * 1024
-"""What the line may gain from its middle to its end: the allocator's fragments come and go."""
-DESCRIPTOR_SLACK = 24
-"""The same for descriptors: each stream at its height has three at a program, and some pipes."""
+MEMORY_KIB_A_MINUTE = 50
+"""What the least that a program needs may grow by in a minute: some bytes a stream."""
+SETTLING_KIB = 1024
+"""What it may grow by at once beyond that, at its greatest load: the longer the soak, the less it
+weighs. The ten seconds of the quick size are all settling."""
+ERRORS = 5
+"""Standard errors by which the slope of the descriptors may be more than none: each stream has some
+while it lasts, and samples close to each other are alike. That none is left over in the end, the
+books say."""
 
 
 @dataclass
@@ -38,18 +43,25 @@ class Course:
         self.memory_kib.append(program.resident_kib())
         self.descriptors.append(program.descriptors())
 
-    @property
-    def second_half_s(self) -> float:
-        return self.times[-1] - self.times[len(self.times) // 2]
+    def rise(self) -> tuple[float, float]:
+        """Return how much more memory the last quarter needed at the least than the third; minutes.
 
-    def slope(self, values: list[float]) -> float:
-        """Return the slope of the second half, a second, by least squares."""
+        What streams have in use comes and goes by megabytes: what is lost is never given back.
+        """
+        half, last = len(self.times) // 2, len(self.times) * 3 // 4
+        grown = min(self.memory_kib[last:]) - min(self.memory_kib[half:last])
+        return grown, (self.times[last] - self.times[half]) / 60
+
+    def slope(self, values: list[float]) -> tuple[float, float]:
+        """Return the slope of the second half, a minute, by least squares; and its error."""
         half = len(values) // 2
-        times, values = self.times[half:], values[half:]
+        times, values = [each / 60 for each in self.times[half:]], values[half:]
         middle, mean = sum(times) / len(times), sum(values) / len(values)
         spread = sum((each - middle) ** 2 for each in times)
-        pairs = zip(times, values, strict=True)
-        return sum((at - middle) * (value - mean) for at, value in pairs) / spread
+        pairs = list(zip(times, values, strict=True))
+        slope = sum((at - middle) * (value - mean) for at, value in pairs) / spread
+        rest = sum((value - mean - slope * (at - middle)) ** 2 for at, value in pairs)
+        return slope, (rest / (len(times) - 2) / spread) ** 0.5
 
 
 def plan_of(battery: Battery, number: int) -> Plan:
@@ -90,6 +102,7 @@ def plan_of(battery: Battery, number: int) -> Plan:
 @case("soak: random sizes, pauses, half-closes and aborts", deadline_s=120)
 def soak(battery: Battery) -> str:
     seconds = QUICK_S if battery.quick else battery.soak_minutes * 60
+    settling = battery.size(quick=4 * SETTLING_KIB, full=SETTLING_KIB)
     with staged(battery, chaos=False, clients=CLIENTS) as stage:
         courses = {each: Course() for each in stage.programs}
         peers = stage.run(partial(_play_and_watch, battery, stage, seconds, courses))
@@ -99,16 +112,21 @@ def soak(battery: Battery) -> str:
     tally = peers.tally
     figures, growing = [], []
     for program, course in courses.items():
-        memory, fds = course.slope(course.memory_kib), course.slope(course.descriptors)
-        figures.append(f"{program.name} {memory * 60:+.0f} KiB and {fds * 60:+.2f} descriptors")
-        if memory * course.second_half_s > MEMORY_SLACK_KIB:
+        grown, minutes = course.rise()
+        fds, error = course.slope(course.descriptors)
+        most = MEMORY_KIB_A_MINUTE + settling / minutes
+        figures.append(
+            f"{program.name} {grown / minutes:+.0f} KiB (of {most:.0f}) and {fds:+.2f} +-"
+            f" {error:.2f} descriptors"
+        )
+        if grown > most * minutes:
             growing.append(f"{program.name}: memory (KiB) {course.memory_kib}")
-        if fds * course.second_half_s > DESCRIPTOR_SLACK:
+        if fds > ERRORS * error:
             growing.append(f"{program.name}: descriptors {course.descriptors}")
     figure = (
         f"{tally.streams:,} streams in {seconds / 60:.3g} min, {tally.right / MIB:,.0f} MiB,"
         f" {tally.resets['source']:,} of them aborted, no wrong byte, none crossed, no abort like"
-        f" an end; a minute of the second half: {', '.join(figures)}; seed {battery.seed}"
+        f" an end; a minute of its second half: {', '.join(figures)}; seed {battery.seed}"
     )
     assert not growing, "\n".join([figure, *growing])
     return figure

@@ -8,85 +8,38 @@ the near path (entry-point to relay) carries one kind and the far path (reverse-
 from __future__ import annotations
 
 import asyncio
-import itertools
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
 
 from tests.battery.bench import Battery
-from tests.battery.chaos import ChaosProxy, End, Weather
+from tests.battery.chaos import ChaosProxy, End
 from tests.battery.peers import Peers, play_all
-from tests.battery.plans import SIDES, Door, Fate, Plan
+from tests.battery.plans import SIDES, Door, Plan
 from tests.battery.registry import case
-from tests.battery.stage import Stage, staged
+from tests.battery.strikes import (
+    HANDSHAKE,
+    LATE,
+    STREAM,
+    WAYS,
+    Fault,
+    Way,
+    begin_anew,
+    broken_stage,
+    clear,
+    encrypted,
+    handshakes,
+    numbers,
+    plan,
+    recover,
+    somewhere,
+    strike,
+)
 
 KIB, MIB = 1 << 10, 1 << 20
 HEARTBEAT_S = 1.0
 PRIMES = (7, 13, 31, 61, 127, 251, 509, 1021, 2039, 4093)
-HANDSHAKE = 2200
-"""Bytes each way, at the most, before the first of a stream: two TLS sessions, login, pairing."""
-STREAM = 20 * KIB
-TRIES = 3
-AT_A_TIME = 8
-"""Connections that are struck before all recover: clients that fail on and on wait ever longer."""
 ABORT_S = 4 * HEARTBEAT_S + 4
 """The relay gives a silent pair up after four heartbeats; the rest is for a busy machine."""
-
-Fault = tuple[Weather, Weather]
-"""What happens to one connection, up and down."""
-
-_numbers = itertools.count()
-
-
-def plan(size: int) -> Plan:
-    return Plan(next(_numbers), dict.fromkeys(SIDES, size))
-
-
-@contextmanager
-def broken_stage(battery: Battery, heartbeat_s: float = HEARTBEAT_S) -> Iterator[Stage]:
-    clients = ("--pool", "4", "--pool-linger", "1")
-    with staged(battery, chaos=True, heartbeat_s=heartbeat_s, clients=clients) as stage:
-        yield stage
-
-
-def encrypted(stage: Stage) -> list[Door]:
-    """Return the ways in whose bytes are protected on the paths; raw ones protect themselves."""
-    return [stage.route, stage.port, stage.name]
-
-
-def begin_anew(stage: Stage) -> int:
-    """Cut all connections, so that new ones begin; return how many there were."""
-    return stage.near.cut(End.RST) + stage.far.cut(End.RST)
-
-
-def recover(stage: Stage, deadline_s: float = 60.0) -> float:
-    """Wait until a stream through each door is whole; return the seconds that took."""
-    began = time.monotonic()
-
-    async def work(peers: Peers) -> None:
-        for door in encrypted(stage):
-            while True:
-                fates = await peers.play(door, plan(10 * KIB), spoiled=True)
-                if fates == (Fate.WHOLE, Fate.WHOLE):
-                    break
-                assert time.monotonic() < began + deadline_s, f"no stream at {door.name}"
-
-    stage.run(work)
-    return time.monotonic() - began
-
-
-def clear(stage: Stage) -> float:
-    """Let nothing happen on the paths any more, not even to connections that are there.
-
-    Returns:
-        The seconds until there were streams again.
-    """
-    for path in (stage.near, stage.far):
-        path.up, path.down = Weather(), Weather()
-        path.choose = lambda _, path=path: (path.up, path.down)  # type: ignore[misc]
-        path.cut(End.RST)
-    return recover(stage)
 
 
 @case("wires: sliced to single bytes")
@@ -101,7 +54,7 @@ def prime_sizes(battery: Battery) -> str:
 
 def _sliced(battery: Battery, pieces: tuple[int, ...], size: int) -> str:
     """Handshakes and streams in slices, on both paths and both ways."""
-    with broken_stage(battery) as stage:
+    with broken_stage(battery, HEARTBEAT_S) as stage:
         paths = stage.near, stage.far
         seen = [len(path.seen) for path in paths]
         for path in paths:
@@ -119,7 +72,7 @@ def _sliced(battery: Battery, pieces: tuple[int, ...], size: int) -> str:
 def gathered(battery: Battery) -> str:
     """READY comes with the ClientHello behind it, a handshake's end with the first stream."""
     rounds = battery.size(quick=2, full=20)
-    with broken_stage(battery) as stage:
+    with broken_stage(battery, HEARTBEAT_S) as stage:
         for path in (stage.near, stage.far):
             path.up.gather_s = path.down.gather_s = 0.03
         pairs = stage.relay.metric("pairs_joined")
@@ -135,138 +88,76 @@ def gathered(battery: Battery) -> str:
     return f"{pairs:.0f} hand-overs and {streams} streams, all whole"
 
 
-@dataclass
-class Strikes:
-    """What a series of faults has done.
-
-    Attributes:
-        faults: that were to happen.
-        struck: connections that were cut, or had a bit inverted.
-        whole, aborted: streams meanwhile, as their sources saw them.
-    """
-
-    faults: int
-    struck: int = 0
-    whole: int = 0
-    aborted: int = 0
-
-    def __str__(self) -> str:
-        return (
-            f"{self.struck} of {self.faults} faults happened, meanwhile {self.whole} streams whole,"
-            f" {self.aborted} aborted, none ended early"
-        )
-
-
-def strike(stage: Stage, path: ChaosProxy, faults: list[Fault]) -> Strikes:
-    """Give each of the next connections of a path its own fault; play streams all the time.
-
-    A fault that does not happen, because its connection is left in peace so long, is tried again.
-    """
-    strikes = Strikes(len(faults))
-    left = faults
-    for _ in range(TRIES):
-        batches = [left[start : start + AT_A_TIME] for start in range(0, len(left), AT_A_TIME)]
-        left = [each for batch in batches for each in _strike(stage, path, batch, strikes)]
-    strikes.struck = len(faults) - len(left)
-    return strikes
-
-
-def _strike(stage: Stage, path: ChaosProxy, batch: list[Fault], strikes: Strikes) -> list[Fault]:
-    """Begin anew with these faults; return those that did not happen."""
-    given: dict[int, Fault] = {}
-    waiting = list(batch)
-
-    def choose(number: int) -> Fault:
-        if not waiting:
-            return path.up, path.down
-        given[number] = waiting.pop()
-        return given[number]
-
-    async def work(peers: Peers) -> None:
-        until = time.monotonic() + 30
-        while waiting:
-            assert time.monotonic() < until, f"{len(waiting)} connections were never made"
-            for door in encrypted(stage):
-                await peers.play(door, plan(STREAM), spoiled=True)
-        # Many at once, so that every channel has one: it may be struck by what a stream sends.
-        jobs = [(door, plan(STREAM)) for door in encrypted(stage) for _ in range(6)]
-        await play_all(peers, jobs, at_once=len(jobs), spoiled=True)
-        strikes.whole += peers.tally.streams - peers.tally.resets["source"]
-        strikes.aborted += peers.tally.resets["source"]
-
-    path.choose = choose
-    path.cut(End.RST)
-    stage.run(work)
-    recover(stage)
-    return [fault for number, fault in given.items() if not path.seen[number].struck]
-
-
-def _both_paths(
-    battery: Battery, faults: list[Fault], least: float
-) -> tuple[Strikes, Strikes, float]:
-    """Strike both paths; at least the share ``least`` of the faults must have happened."""
-    with broken_stage(battery) as stage:
-        near, far = (strike(stage, path, faults) for path in (stage.near, stage.far))
-        for each in (near, far):
-            assert each.struck >= least * len(faults), f"{each.struck} of {len(faults)} happened"
-        seconds = clear(stage)
-    return near, far, seconds
-
-
-@case("wires: cut at every 100 bytes of the handshakes", quick=False, deadline_s=120)
+@case("wires: cut at every 100 bytes of the handshakes", quick=False, deadline_s=180)
 def cuts(battery: Battery) -> str:
-    """By FIN and by RST, in what clients send and in what the relay sends."""
+    """By FIN and by RST, in what clients send and in what the relay sends: not one is left out."""
     step = battery.size(quick=700, full=100)
-    faults = []
-    for offset in range(0, HANDSHAKE, step):
-        for end in End:
-            faults.append((Weather(cut_at=offset, cut_by=end), Weather()))
-            faults.append((Weather(), Weather(cut_at=offset, cut_by=end)))
-    near, far, seconds = _both_paths(battery, faults, least=0.6)
-    return f"near: {near}; far: {far}; then a stream each way in within {seconds:.1f} s"
+
+    def faults(lengths: dict[Way, int]) -> list[Fault]:
+        return [
+            Fault(HANDSHAKE, way, offset, end)
+            for way in WAYS
+            for offset in range(0, lengths[way], step)
+            for end in End
+        ]
+
+    return _both_paths(battery, faults)
 
 
-@case("wires: cut within a stream", deadline_s=120, quick=False)
+@case("wires: cut within a stream", deadline_s=180, quick=False)
 def cuts_in_streams(battery: Battery) -> str:
     """At random, and within the last bytes, where FIN and DONE are."""
-    faults = []
-    for _ in range(battery.size(quick=4, full=40)):
-        for end in End:
-            for offset in (battery.random.randrange(HANDSHAKE, HANDSHAKE + STREAM), _late(battery)):
-                faults.append((Weather(cut_at=offset, cut_by=end), Weather()))
-                faults.append((Weather(), Weather(cut_at=offset, cut_by=end)))
-    near, far, seconds = _both_paths(battery, faults, least=0.6)
-    assert near.aborted + far.aborted > 0
-    return f"near: {near}; far: {far}; then a stream each way in within {seconds:.1f} s"
+
+    def faults(_: dict[Way, int]) -> list[Fault]:
+        return [
+            Fault(phase, way, somewhere(battery.random, phase), end)
+            for _ in range(battery.size(quick=4, full=40))
+            for end in End
+            for phase in (STREAM, LATE)
+            for way in WAYS
+        ]
+
+    return _both_paths(battery, faults)
 
 
 @case("wires: bits that are wrong", deadline_s=180)
 def flips(battery: Battery) -> str:
     """One in each connection: in the handshakes, in what streams carry, and in their ends."""
     step = battery.size(quick=400, full=53)
-    offsets = list(range(0, HANDSHAKE, step))
-    for _ in range(battery.size(quick=4, full=30)):
-        offsets.append(battery.random.randrange(HANDSHAKE, HANDSHAKE + STREAM))
-        offsets.append(_late(battery))
-    faults = []
-    for offset in offsets:
-        faults.append((Weather(flips=frozenset({offset})), Weather()))
-        faults.append((Weather(), Weather(flips=frozenset({offset}))))
-    near, far, seconds = _both_paths(battery, faults, least=0.6)
-    assert near.aborted + far.aborted > 0
-    return f"near: {near}; far: {far}; then a stream each way in within {seconds:.1f} s"
+
+    def faults(lengths: dict[Way, int]) -> list[Fault]:
+        early = [
+            Fault(HANDSHAKE, way, offset) for way in WAYS for offset in range(0, lengths[way], step)
+        ]
+        later = [
+            Fault(phase, way, somewhere(battery.random, phase))
+            for _ in range(battery.size(quick=4, full=30))
+            for phase in (STREAM, LATE)
+            for way in WAYS
+        ]
+        return early + later
+
+    return _both_paths(battery, faults)
 
 
-def _late(battery: Battery) -> int:
-    """Return an offset where the first stream of a connection ends, about."""
-    return HANDSHAKE + STREAM + battery.random.randrange(-100, 400)
+def _both_paths(battery: Battery, faults: Callable[[dict[Way, int]], list[Fault]]) -> str:
+    """Strike both paths with what ``faults`` makes of the lengths of their handshakes."""
+    told = []
+    with broken_stage(battery, HEARTBEAT_S) as stage:
+        for name, path in (("near", stage.near), ("far", stage.far)):
+            lengths = handshakes(stage, path)
+            strikes = strike(stage, path, faults(lengths))
+            strikes.check(f"{name} path, handshakes of {lengths}")
+            told.append(f"{name} ({lengths['up']} bytes up, {lengths['down']} down): {strikes}")
+        seconds = clear(stage)
+    return f"{'; '.join(told)}; then a stream each way in within {seconds:.1f} s"
 
 
 @case("wires: far, uneven, narrow and sliced", deadline_s=120, quick=False)
 def uneven(battery: Battery) -> str:
     """Delay, jitter, bandwidth and slices together, on both paths, for handshakes and streams."""
     size = battery.size(quick=200 * KIB, full=8 * MIB)
-    with broken_stage(battery) as stage:
+    with broken_stage(battery, HEARTBEAT_S) as stage:
         for path in (stage.near, stage.far):
             for way in (path.up, path.down):
                 way.delay_s, way.jitter_s, way.rate = 0.01, 0.02, 4 * MIB
@@ -322,7 +213,7 @@ def short_blackhole(battery: Battery) -> str:
 def long_blackhole(battery: Battery) -> str:
     """Streams are aborted at both ends while nothing passes; new ones work when it does again."""
     worst, again, count = 0.0, 0.0, 0
-    with broken_stage(battery) as stage:
+    with broken_stage(battery, HEARTBEAT_S) as stage:
         for name, ways in list(BLACKHOLES)[:: battery.size(quick=2, full=1)]:
             path = getattr(stage, name)
 
@@ -362,16 +253,16 @@ def _hold(path: ChaosProxy, ways: tuple[str, ...], *, held: bool) -> None:
 def _long_plan(battery: Battery, *, busy: bool) -> Plan:
     """Return a stream that spans a blackhole: saying much, or something now and then."""
     if busy:
-        return Plan(next(_numbers), dict.fromkeys(SIDES, battery.size(2 * MIB, 24 * MIB)))
+        return Plan(next(numbers), dict.fromkeys(SIDES, battery.size(2 * MIB, 24 * MIB)))
     pauses = {side: {20: 0.4, 40: 0.4, 60: 0.4} for side in SIDES}
-    return Plan(next(_numbers), dict.fromkeys(SIDES, 80), pauses=pauses)
+    return Plan(next(numbers), dict.fromkeys(SIDES, 80), pauses=pauses)
 
 
 def _endless_plan(*, busy: bool) -> Plan:
     if busy:
-        return Plan(next(_numbers), dict.fromkeys(SIDES, 1 << 40))
+        return Plan(next(numbers), dict.fromkeys(SIDES, 1 << 40))
     pauses = {side: {20: 60.0} for side in SIDES}
-    return Plan(next(_numbers), dict.fromkeys(SIDES, 80), pauses=pauses)
+    return Plan(next(numbers), dict.fromkeys(SIDES, 80), pauses=pauses)
 
 
 async def _begin(
