@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Final
 
 from benchmarks.load.datagrams import datagrams
-from benchmarks.load.round_trips import beside_bulk, connect, first_byte, pingpong
+from benchmarks.load.round_trips import beside_bulk, connect, connect_far, first_byte, pingpong
 from benchmarks.load.streams import download, upload
 from benchmarks.load.talk import Address, Figures
 
@@ -25,6 +25,7 @@ KINDS: Final[dict[str, Callable[[Address, float, int], Figures]]] = {
     "beside_bulk": beside_bulk,
     "first_byte": first_byte,
     "connect": connect,
+    "connect_far": connect_far,
     "datagrams": datagrams,
 }
 """Each gets the address, the seconds to go on, and how many there are of what it has many of."""

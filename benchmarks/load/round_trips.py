@@ -25,6 +25,8 @@ from benchmarks.load.talk import (
 
 GROWTH_S: Final = 0.3
 """Seconds that are not counted while connections are opened: pools grow, tickets are exchanged."""
+FAR_GROWTH_S: Final = 1.0
+"""The same on far paths, where each step of a login takes 50 ms."""
 WARM_UP_SHARE: Final = 0.3
 """What is not counted in any case, as a share of the run."""
 _MOVED: Final = struct.Struct("Q")
@@ -101,9 +103,19 @@ def first_byte(address: Address, seconds: float, count: int) -> Figures:  # noqa
 
 def connect(address: Address, seconds: float, count: int) -> Figures:
     """Open connections from several processes: a request and a reply of 64 bytes on each."""
-    done = work_together(
-        count, lambda number, begin: _open_many(address, f"127.0.0.{2 + number}", begin, seconds)
-    )
+    return _connect(address, seconds, count, GROWTH_S)
+
+
+def connect_far(address: Address, seconds: float, count: int) -> Figures:
+    """Do the same on far paths."""
+    return _connect(address, seconds, count, FAR_GROWTH_S)
+
+
+def _connect(address: Address, seconds: float, count: int, growth_s: float) -> Figures:
+    def work(number: int, begin: float) -> list[float]:
+        return _open_many(address, f"127.0.0.{2 + number}", begin, begin + growth_s, seconds)
+
+    done = work_together(count, work)
     times = [time for _, *each in done for time in each]
     if not times:
         raise SystemExit("not one connection was served after the warm-up")
@@ -112,12 +124,13 @@ def connect(address: Address, seconds: float, count: int) -> Figures:
     return {**counted, **_percentiles(times)}
 
 
-def _open_many(address: Address, source: str, begin: float, seconds: float) -> list[float]:
+def _open_many(
+    address: Address, source: str, begin: float, counted_from: float, seconds: float
+) -> list[float]:
     """Return how many connections were served, and the times in ns of those after the warm-up."""
     data = head(REQUEST)
     clock = time.perf_counter
     wait_until(begin)
-    counted_from = begin + max(GROWTH_S, WARM_UP_SHARE * seconds)
     until = counted_from + seconds
     total = 0
     times: list[float] = []

@@ -31,7 +31,7 @@ WORKLOADS: Final[dict[str, Workload]] = {
         "HTTP, 256 connections", http_requests(256, "requests_256"), Cost(1, 0.6), "web"
     ),
     "far-connections": Workload(
-        "new connections, 50 ms path", far_connections, Cost(1.3 * FAR_LENGTHS, 0.3), "far"
+        "new connections, 50 ms path", far_connections, Cost(FAR_LENGTHS, 1.3), "far"
     ),
     "udp": Workload("datagrams", datagrams, Cost(1, 0.05), "udp"),
     "memory": Workload("memory", memory, Cost(0, 5.0), "crowd", fresh=True),
