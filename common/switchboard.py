@@ -90,9 +90,9 @@ class Switchboard:
         self._counts = counts
         self._idle: IdleLines[Line] = IdleLines()
         self._busy: dict[Caller, Line] = {}
-        self._proofs: dict[Proof, tuple[Caller, Line]] = {}
+        self._proofs: dict[Proof, tuple[Caller, Line, float]] = {}  # and how long it may wait
         self._waiting: deque[Caller] = deque()
-        self._deadlines: dict[Caller, asyncio.TimerHandle] = {}
+        self._deadlines: dict[Caller, tuple[asyncio.TimerHandle, float]] = {}  # the same
         self._held = 0  # channels that carry a stream, or wait for DONE after one
         self._stopping = False
         self._quiet = anyio.Event()
@@ -120,21 +120,22 @@ class Switchboard:
         if self._stopping:
             caller.fail(Outcome.STOPPED, "the program ends")
             return
+        limit_s = self._wait_s if wait_s is None else wait_s
         line = self._idle.take()
         if line is not None:
-            self._assign(line, caller)
+            self._assign(line, caller, limit_s)
             return
-        limit_s = self._wait_s if wait_s is None else wait_s
         left_s = caller.accepted_at + limit_s - self.loop.time()
-        self._deadlines[caller] = self.loop.call_later(max(left_s, 0), self._give_up, caller)
+        deadline = self.loop.call_later(max(left_s, 0), self._give_up, caller)
+        self._deadlines[caller] = deadline, limit_s
         self._waiting.append(caller)
         self._on_wait()
 
     def cancel(self, caller: Caller) -> None:
         """Forget a caller that waits and has hung up; nothing of it is called any more."""
-        deadline = self._deadlines.pop(caller, None)
-        if deadline is not None:
-            deadline.cancel()
+        waits = self._deadlines.pop(caller, None)
+        if waits is not None:
+            waits[0].cancel()
             self._waiting.remove(caller)
 
     def release(self, which: Callable[[Caller], bool]) -> list[Caller]:
@@ -215,23 +216,24 @@ class Switchboard:
         elif line.channel.retired:
             line.channel.close()
             self.forget(line)
-        elif caller := self._next_waiting():
-            self._assign(line, caller)
+        elif waits := self._next_waiting():
+            self._assign(line, *waits)
         else:
             line.channel.handler = line
             self._idle.put(line)
 
-    def _next_waiting(self) -> Caller | None:
-        """Return the caller that has waited longest; one that has gone costs no channel."""
+    def _next_waiting(self) -> tuple[Caller, float] | None:
+        """Return who has waited longest, and may how long; one that has gone costs no channel."""
         while self._waiting:
             caller = self._waiting.popleft()
-            self._deadlines.pop(caller).cancel()
+            deadline, limit_s = self._deadlines.pop(caller)
+            deadline.cancel()
             if not caller.gone():
-                return caller
+                return caller, limit_s
             caller.fail(Outcome.RESET_BY_SOURCE, "it did not wait")
         return None
 
-    def _assign(self, line: Line, caller: Caller) -> None:
+    def _assign(self, line: Line, caller: Caller, limit_s: float) -> None:
         line.account.busy += 1
         self._held += 1
         self._idle.stream_began(line.instance)
@@ -247,7 +249,7 @@ class Switchboard:
                 on_alive=lambda: self._proven(proof),
                 on_dead=lambda reason: self._disproven(proof, reason),
             )
-            self._proofs[proof] = caller, line
+            self._proofs[proof] = caller, line, limit_s
             proof.ask()
         line.account.on_change()
 
@@ -256,18 +258,18 @@ class Switchboard:
         caller.begin(line.channel, request, line.heartbeat_s, lambda: self._ended(caller))
 
     def _proven(self, proof: Proof) -> None:
-        caller, line = self._proofs.pop(proof)
+        caller, line, _ = self._proofs.pop(proof)
         self._begin(line, caller, b"")
 
     def _disproven(self, proof: Proof, reason: str) -> None:
-        caller, line = self._proofs.pop(proof)
+        caller, line, limit_s = self._proofs.pop(proof)
         self._counts.proofs_failed += 1
         event(log, logging.INFO, "silent channel replaced", reason=reason)
         self.rested(line)
         if self._stopping:
             caller.fail(Outcome.STOPPED, reason)
         else:
-            self.open(caller)
+            self.open(caller, limit_s)
 
     def _ended(self, caller: Caller) -> None:
         line = self._busy.pop(caller)
@@ -279,7 +281,7 @@ class Switchboard:
     def _give_up(self, caller: Caller) -> None:
         """Tell a caller that waited in vain."""
         self._waiting.remove(caller)
-        self._deadlines.pop(caller).cancel()
+        self._deadlines.pop(caller)[0].cancel()
         if self._stopping:
             caller.fail(Outcome.STOPPED, "the program ends")
         else:
